@@ -1,0 +1,173 @@
+"""How a block declares its HTTP routes: one `Operation` each, from which the server, `/openapi.json` and the tests of both are made.
+
+A handler gets a `Call` with the body already decoded into its model, and gives an `Answer`; decoding, bounds, problem details, telemetry
+and the description are the server's. An operation that is asked thousands of times a second is a `HotOperation`: a plain function of the
+rest of the path and the body. The hot lane and the ordinary lane call the very same function, which is why they cannot differ.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
+from aiohttp import web
+
+JSON_MEDIA = "application/json"
+
+B = TypeVar("B")
+
+Listener = Literal["main", "admin"]
+"""`main` is the localhost API (TCP and unix socket, token if configured); `admin` serves probes and metrics to kubelet and Prometheus."""
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A query, path or header parameter, for the description and for checking.
+
+    Args:
+        name: its name.
+        place: where it stands.
+        description: what it means, with unit, range and default.
+        schema: its JSON Schema.
+        required: whether a request without it is refused.
+    """
+
+    name: str
+    place: Literal["query", "path", "header"]
+    description: str
+    schema: Mapping[str, object] = {"type": "string"}
+    required: bool = False
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """One possible answer, for the description."""
+
+    description: str
+    type: Any = None
+    media: str = JSON_MEDIA
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a handler gives back.
+
+    Args:
+        status: HTTP status.
+        body: a value that msgspec encodes to JSON, or bytes that go out as they are; None means no body.
+        headers: further header fields.
+        media: the content type of the body.
+    """
+
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = {}
+    media: str = JSON_MEDIA
+
+
+class Call(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
+    """One request as a handler sees it.
+
+    Args:
+        body: the decoded body; `bytes` where the operation declares no model.
+        request: the underlying request, for headers, path and query.
+        request_id: identifies this request in answers, logs and traces.
+    """
+
+    body: B
+    request: web.Request
+    request_id: str
+
+    def path(self, name: str) -> str:
+        """Give a path parameter, percent-decoded."""
+        return self.request.match_info[name]
+
+    def query(self, name: str, default: str = "") -> str:
+        """Give a query parameter."""
+        return self.request.query.get(name, default)
+
+
+Handler = Callable[[Call[Any]], Awaitable[Answer | web.StreamResponse]]
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One route.
+
+    Args:
+        method: GET, POST, PUT or DELETE.
+        path: the path, with parameters in braces as in `/v1/notifications/{id}`; a literal colon is allowed as in `{id}:retry`.
+        name: the operationId, unique, in camelCase.
+        summary: one sentence.
+        tag: the block, for grouping.
+        handler: what answers.
+        body: the model of the JSON body; None for an operation that reads none, `bytes` for raw bodies.
+        body_media: content types that are accepted for the body.
+        max_body: bound of the body in bytes; a longer one is answered 413.
+        parameters: query, path and header parameters.
+        replies: possible answers by status; problem details need not be listed, the server adds them.
+        listener: where it is served.
+        public: answered without the bearer token (probes, description).
+        body_required: whether an empty body is refused (an empty one decodes as `{}` otherwise).
+    """
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    name: str
+    summary: str
+    tag: str
+    handler: Handler
+    body: Any = None
+    body_media: tuple[str, ...] = (JSON_MEDIA,)
+    max_body: int = 1 << 20
+    parameters: tuple[Parameter, ...] = ()
+    replies: Mapping[int, Reply] = {}
+    listener: tuple[Listener, ...] = ("main",)
+    public: bool = False
+    body_required: bool = True
+
+
+class HotAnswer(NamedTuple):
+    """What a hot operation gives back: everything already encoded.
+
+    Args:
+        status: HTTP status.
+        headers: further header lines, each ended by CRLF; no content type, no content length.
+        body: the body.
+        media: its content type.
+    """
+
+    status: int
+    headers: str
+    body: bytes
+    media: str = JSON_MEDIA
+
+
+Hot = Callable[[str, str, bytes], HotAnswer]
+"""A hot operation's function: (rest of the path after a `{…}` at its end, raw query string, body) → answer.
+
+It must not await, must not block, and must raise `Problem` *before* it changes anything, because the ordinary lane then asks it again.
+"""
+
+
+class HotOperation(msgspec.Struct, frozen=True, kw_only=True):
+    """A route of the hot lane: small JSON bodies, answered without a coroutine.
+
+    Args:
+        method: POST or GET.
+        path: exact, or with one parameter as its last segment.
+        name: the operationId.
+        summary: one sentence.
+        tag: the block.
+        answer: the function.
+        body: the model of the body, for the description only: the function decodes it itself.
+        parameters: query and path parameters.
+        replies: possible answers.
+        max_body: bound of the body in bytes.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    name: str
+    summary: str
+    tag: str
+    answer: Hot
+    body: Any = None
+    parameters: tuple[Parameter, ...] = ()
+    replies: Mapping[int, Reply] = {}
+    max_body: int = 1 << 16
