@@ -1,0 +1,24 @@
+"""`pillion crds`: write one CustomResourceDefinition per kind, as the repository and the chart ship them."""
+
+import argparse
+from pathlib import Path
+
+from pillion.kinds.crd import crd_yaml
+from pillion.kinds.registry import kinds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--output-dir", type=Path, help="write one file per kind there; without it all go to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write them; always 0."""
+    for kind in kinds().values():
+        text = crd_yaml(kind)
+        if args.output_dir is None:
+            print("---\n" + text, end="")
+        else:
+            args.output_dir.mkdir(parents=True, exist_ok=True)
+            (args.output_dir / f"{kind.plural}.yaml").write_text(text)
+    return 0
