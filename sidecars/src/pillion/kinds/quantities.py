@@ -35,9 +35,9 @@ Size = Annotated[str, Meta(pattern=SIZE_PATTERN, min_length=1, max_length=20)]
 Percentage = Annotated[str, Meta(pattern=r"^(100|\d{1,2})%$", min_length=2, max_length=4)]
 """A whole percentage from 0% to 100%."""
 
-_DURATION = re.compile(DURATION_PATTERN)
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _PART = re.compile(r"(\d+)(ms|[dhms])")
-_SIZE = re.compile(r"^(\d{1,15})(Ki|Mi|Gi|Ti)?$")
+_SIZE = re.compile(r"(\d{1,15})(Ki|Mi|Gi|Ti)?", re.ASCII)
 
 
 def parse_duration(text: str) -> int:
@@ -46,7 +46,7 @@ def parse_duration(text: str) -> int:
     Raises:
         ValueError: *text* is no duration.
     """
-    if not text or not _DURATION.match(text):
+    if not text or not _DURATION.fullmatch(text):
         raise ValueError(f'"{text}" is not a duration; write whole numbers with units, as in 250ms, 30s, 1h30m or 7d')
     return sum(int(count) * NANOSECONDS[unit] for count, unit in _PART.findall(text))
 
@@ -76,7 +76,7 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: *text* is no size.
     """
-    match = _SIZE.match(text)
+    match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f'"{text}" is not a size; write bytes with an optional binary suffix, as in 512, 64Ki or 10Mi')
     return int(match[1]) * _BINARY[match[2] or ""]

@@ -5,7 +5,7 @@ succeeded, one synchronous step swaps all of them. A refused configuration leave
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -113,6 +113,8 @@ class Host:
         source: where configuration comes from, for `/v1/config`.
         clock: the time.
         blocks: names of the blocks; all of the registry unless a test wants fewer.
+
+    `token` is the bearer token that the configuration in force asks for; `on_applied` is called, synchronously with the swap, after each change.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class Host:
         self.clock = clock or SystemClock()
         self.source = source
         self.token: bytes | None = None
+        self.on_applied: Callable[[], None] = lambda: None
         self._log = structlog.get_logger("host")
         self._applying = asyncio.Lock()
         self._revision: Revision | None = None
@@ -239,6 +242,7 @@ class Host:
             one.commit()
             slot.on = slot.name in snapshot.blocks
         self.token = token
+        self.on_applied()
         self._document = snapshot
         self._revision = revision_of(document)
         now = self.clock.wall_ns()
