@@ -106,7 +106,7 @@ class Process:
             child.wait(timeout)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.wait(timeout)
+            child.wait(10)  # nobody refuses SIGKILL; only a hanging disk delays it
 
     def resident_bytes(self) -> int:
         """Its resident memory now, in bytes (`VmRSS` of proc(5))."""
