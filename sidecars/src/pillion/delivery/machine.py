@@ -1,18 +1,11 @@
 """The delivery machine: accepted messages in, attempts out, at least once.
 
-machine = Machine(name="webhooks", path=context.data_dir / "deliveries.db", sender=sender, clock=…, conditions=…, tasks=…)
-machine.configure({"billing": Policy(…)})          # synchronous: fits into a block's commit
-await machine.open()                               # in the block's start
-await machine.accept([Submission(…)])              # returns after the commit: 202 may be answered
-…
-await machine.drain(grace)                         # in the block's drain
-await machine.stop()                               # in the block's stop
+A block makes one `Machine`, tells it the destinations with `configure` (synchronous: it fits into a commit), calls `open` in its `start`,
+`accept` for whatever is to be sent (when it returns, the answer 202 may go out), `drain` and `stop` in its own drain and stop.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import msgspec
 
 from pillion.delivery.model import (
     Attempt,
@@ -21,48 +14,17 @@ from pillion.delivery.model import (
     DestinationName,
     Message,
     MessageId,
+    Page,
     Policy,
+    Query,
     Receipt,
     Sender,
-    State,
     Statistics,
     Submission,
 )
 from pillion.runtime.clock import Clock
 from pillion.runtime.conditions import Conditions
 from pillion.runtime.tasks import Tasks
-
-
-class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Which deliveries to list, newest first.
-
-    Args:
-        destination: only those to it; empty means any.
-        state: only those in it; None means any.
-        message: only those of it; empty means any.
-        type: only those of messages of exactly this type; empty means any.
-        limit: at most so many, 1-1000.
-        cursor: `Page.cursor` of the page before; empty for the first.
-    """
-
-    destination: str = ""
-    state: State | None = None
-    message: str = ""
-    type: str = ""
-    limit: int = 100
-    cursor: str = ""
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Some deliveries. A page may be short, even empty, although more follow: one call looks at a bounded number of rows.
-
-    Args:
-        deliveries: what was found.
-        cursor: ask for the next page with it; empty when this was the last.
-    """
-
-    deliveries: tuple[Delivery, ...]
-    cursor: str = ""
 
 
 class Machine:

@@ -215,6 +215,38 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     excerpt: bytes = b""
 
 
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Which deliveries to list, newest first.
+
+    Args:
+        destination: only those to it; empty means any.
+        state: only those in it; None means any.
+        message: only those of it; empty means any.
+        type: only those of messages of exactly this type; empty means any.
+        limit: at most so many, 1-1000.
+        cursor: `Page.cursor` of the page before; empty for the first.
+    """
+
+    destination: str = ""
+    state: State | None = None
+    message: str = ""
+    type: str = ""
+    limit: int = 100
+    cursor: str = ""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Some deliveries. A page may be short, even empty, although more follow: one call looks at a bounded number of rows.
+
+    Args:
+        deliveries: what was found.
+        cursor: ask for the next page with it; empty when this was the last.
+    """
+
+    deliveries: tuple[Delivery, ...]
+    cursor: str = ""
+
+
 SECOND: Final = 1_000_000_000
 DAY: Final = 86_400 * SECOND
 
