@@ -1,0 +1,85 @@
+"""What `run` and `sidecar` have in common: one process with a host, a server, signals and an orderly end."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from pillion.runtime.host import Host
+from pillion.runtime.server import Server, ServerSettings
+
+GRACE: Final = 10.0
+"""Seconds between SIGTERM and giving up on work in flight; durable work is done again after the next start."""
+
+
+def run_loop(main: Callable[[], Awaitable[int]]) -> int:
+    """Run *main* on uvloop where it is installed, else on asyncio's own loop."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and only the process that serves needs it
+    except ImportError:
+        return asyncio.run(_awaiting(main))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_awaiting(main))
+
+
+async def _awaiting(main: Callable[[], Awaitable[int]]) -> int:
+    return await main()
+
+
+async def serve(
+    host: Host, settings: ServerSettings, configure: Callable[[Server], Awaitable[None]], *, grace: float = GRACE
+) -> None:
+    """Serve *host* until SIGTERM or SIGINT, then drain and stop.
+
+    Args:
+        host: the blocks.
+        settings: where to listen.
+        configure: brings configuration for as long as it runs; cancelled at the end.
+        grace: seconds for work in flight.
+    """
+    log = structlog.get_logger("process")
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    server = Server(
+        settings,
+        host.operations(),
+        host.hot_operations(),
+        conditions=host.conditions,
+        metrics=host.metrics,
+        clock=host.clock,
+    )
+    host.on_applied = lambda: server.set_token(host.token)
+    await server.start()
+    # Everything that lives as long as the process exists by now; a collector that never walks it again pauses requests less.
+    gc.collect()
+    gc.freeze()
+    task = asyncio.create_task(_until_done(configure, server), name="configuration")
+    waiter = asyncio.create_task(stopping.wait(), name="signals")
+    try:
+        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        log.info("stopping", grace_seconds=grace)
+        for pending in (task, waiter):
+            pending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await pending
+        try:
+            async with asyncio.timeout(grace):
+                await server.drain()
+                await host.drain()
+        except TimeoutError:
+            log.warning("work in flight did not end within the grace period; what is durable is done after the next start")
+        await host.stop()
+        await server.stop()
+
+
+async def _until_done(configure: Callable[[Server], Awaitable[None]], server: Server) -> None:
+    await configure(server)
