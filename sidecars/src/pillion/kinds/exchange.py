@@ -1,0 +1,89 @@
+"""What operator and sidecar say to each other: one model per message, so that the two ends cannot drift apart.
+
+The operator sends `SnapshotMessage` as the data of a server-sent event; the sidecar answers with an `Acknowledgement`. Both are bounded. Neither
+ever shows a Secret value in its repr.
+"""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+AUDIENCE: Final = "pillion"
+"""Audience of the service-account tokens with which sidecars authenticate; a token for the API server itself is refused."""
+
+STREAM_PATH: Final = "/v1/stream"
+ACKNOWLEDGE_PATH: Final = "/v1/acks"
+
+SNAPSHOT_EVENT: Final = "snapshot"
+PING_EVENT: Final = "ping"
+"""Keeps middleboxes from closing the stream and lets the sidecar notice a dead one."""
+BYE_EVENT: Final = "bye"
+"""The operator closes the stream on purpose (shutdown, maximum age): connect again at once, nothing is stale."""
+
+PING_SECONDS: Final = 10.0
+"""Between two pings. Shorter than the idle limits of common load balancers (60 s) by enough that one may be lost."""
+SILENCE_SECONDS: Final = 30.0
+"""Without a byte for this long the stream is dead: three pings missed."""
+
+MAX_SNAPSHOT_BYTES: Final = 32 * 1024 * 1024
+"""Largest event on the stream. The API server bounds one resource to 1.5 MiB and one Secret to 1 MiB; a namespace beyond this is a mistake."""
+MAX_ACKNOWLEDGEMENT_BYTES: Final = 1024 * 1024
+"""Largest acknowledgement."""
+MAX_MESSAGE: Final = 2048
+"""Characters of a message in an acknowledgement."""
+MAX_REPORTS: Final = 1000
+"""Resources named in one acknowledgement, of each sort."""
+
+Name = Annotated[str, Meta(max_length=253)]
+Text = Annotated[str, Meta(max_length=MAX_MESSAGE)]
+
+
+class SnapshotMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration on its way to a sidecar.
+
+    Args:
+        document: the canonical JSON of the snapshot, as text; its SHA-256 is the event's id.
+        secrets: the values of the Secrets that it refers to, by Secret and key (base64 on the wire).
+    """
+
+    document: str
+    secrets: dict[str, dict[str, bytes]] = {}
+
+    def __repr__(self) -> str:
+        return f"SnapshotMessage(document=<{len(self.document)} characters>, secrets={sorted(self.secrets)})"
+
+
+class UnreadyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource that is applied but cannot work yet in this sidecar."""
+
+    kind: Name
+    name: Name
+    reason: Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
+    message: Text = ""
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures about one resource in this sidecar; numbers are added up over sidecars."""
+
+    kind: Name
+    name: Name
+    figures: Annotated[dict[Annotated[str, Meta(max_length=63)], Any], Meta(max_length=32)]
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a configuration, and how its resources fare.
+
+    Args:
+        revision: the revision that this is about.
+        applied: whether it runs now; if not, the sidecar goes on with its last good one.
+        message: why not, naming block, resource, field and fix.
+        unready: resources that are applied but cannot work yet.
+        observed: figures per resource.
+    """
+
+    revision: Annotated[str, Meta(max_length=64)]
+    applied: bool
+    message: Text = ""
+    unready: Annotated[tuple[UnreadyReport, ...], Meta(max_length=MAX_REPORTS)] = ()
+    observed: Annotated[tuple[Observation, ...], Meta(max_length=MAX_REPORTS)] = ()
