@@ -33,7 +33,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     place: Literal["query", "path", "header"]
     description: str
-    schema: Mapping[str, object] = {"type": "string"}
+    schema: Mapping[str, object] = msgspec.field(default_factory=lambda: {"type": "string"})
     required: bool = False
 
 
