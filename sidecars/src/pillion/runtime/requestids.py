@@ -1,0 +1,30 @@
+"""The id of a request: what ties an answer, a log line and a trace together.
+
+A client's own `X-Request-Id` is kept when it is safe to repeat in a header, a log line and a URN; anything else is replaced, never cleaned.
+"""
+
+import re
+import secrets
+from typing import Final
+
+HEADER: Final = "X-Request-Id"
+
+PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._~:@/+=-]{0,127}"
+"""What a client may send: 1 to 128 characters that need no quoting anywhere."""
+
+_VALID = re.compile(PATTERN)
+
+
+def valid(given: str | None) -> str | None:
+    """Give back a client's id if it may be repeated, else None."""
+    return given if given is not None and _VALID.fullmatch(given) else None
+
+
+def generate() -> str:
+    """Make an id: 128 random bits in hexadecimal."""
+    return secrets.token_hex(16)
+
+
+def instance(request_id: str) -> str:
+    """Give the `instance` member of a problem (RFC 9457 section 3.1.5)."""
+    return f"urn:pillion:request:{request_id}"
