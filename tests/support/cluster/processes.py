@@ -44,7 +44,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id; `setpriv` replaces itself by the program, so this is the program's own."""
+        """The process id; the wrappers replace themselves by the program, so this is the program's own."""
         if self._child is None:
             raise RuntimeError(f"{self.name} is not running; call start() first")
         return self._child.pid
@@ -133,7 +133,10 @@ def _end_all() -> None:
 
 def _death_signal() -> list[str]:
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    if setpriv is None:
+        return []
+    # A parent that died before the signal was arranged would not be noticed: so the child looks once more who its parent is.
+    return [setpriv, "--pdeathsig", "KILL", "--", "sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid())]
 
 
 def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
