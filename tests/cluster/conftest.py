@@ -6,7 +6,6 @@ one worker if pytest distributes by group (`--dist loadgroup`); otherwise each w
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,20 +16,12 @@ from tests.support.cluster.controlplane import ControlPlane
 from tests.support.cluster.identities import AUDIENCE, Pod, ensure_service_account, pod_identity, request_token
 from tests.support.cluster.kubectl import Kubectl
 
-HERE = Path(__file__).parent
 SOURCE = pytest.StashKey[sources.Source]()
 REPORT = "pillion_cluster"
 
 
 def pytest_report_header() -> str:
     return sources.choose().describe()
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.path.is_relative_to(HERE):
-                item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
