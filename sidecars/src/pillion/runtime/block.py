@@ -72,12 +72,14 @@ class BlockConfiguration(msgspec.Struct, frozen=True, kw_only=True):
         settings: the block's compiled section of the SidecarProfile; None where the profile has none.
         resources: compiled resources by kind and name, as the kinds' `compile` gave them.
         secrets: values of the Secrets that they refer to.
+        profile: the name of the SidecarProfile that *settings* came from; empty where there is none.
     """
 
     namespace: str
     settings: JSON
     resources: Mapping[str, Mapping[str, JSON]]
     secrets: Secrets
+    profile: str = ""
 
 
 class Unready(msgspec.Struct, frozen=True, kw_only=True):

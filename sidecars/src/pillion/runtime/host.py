@@ -230,6 +230,7 @@ class Host:
                 settings=part.settings if part else None,
                 resources=part.resources if part else {},
                 secrets=values,
+                profile=snapshot.profile.name,
             )
             try:
                 prepared.append((slot, await slot.block.prepare(configuration)))
