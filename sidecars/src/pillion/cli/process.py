@@ -5,15 +5,31 @@ import contextlib
 import gc
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import structlog
 
+from pillion.cli.errors import UsageError
 from pillion.runtime.host import Host
-from pillion.runtime.server import Server, ServerSettings
+from pillion.runtime.server import ListenError, Server
+from pillion.runtime.server_settings import ServerSettings
 
 GRACE: Final = 10.0
 """Seconds between SIGTERM and giving up on work in flight; durable work is done again after the next start."""
+
+
+def data_folder(path: Path) -> Path:
+    """Make the folder of what must survive a restart, for this user alone, and give its absolute path.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"--data-dir {path} cannot be made: {error.strerror}; name a writable folder") from None
+    return path.resolve()
 
 
 def run_loop(main: Callable[[], Awaitable[int]]) -> int:
@@ -55,7 +71,10 @@ async def serve(
         clock=host.clock,
     )
     host.on_applied = lambda: server.set_token(host.token)
-    await server.start()
+    try:
+        await server.start()
+    except ListenError as error:
+        raise UsageError(str(error)) from None
     # Everything that lives as long as the process exists by now; a collector that never walks it again pauses requests less.
     gc.collect()
     gc.freeze()
@@ -76,7 +95,9 @@ async def serve(
                 await server.drain()
                 await host.drain()
         except TimeoutError:
-            log.warning("work in flight did not end within the grace period; what is durable is done after the next start")
+            log.warning(
+                "work in flight did not end within the grace period; what is durable is done after the next start"
+            )
         await host.stop()
         await server.stop()
 

@@ -18,7 +18,7 @@ import msgspec
 from pillion.cli import files
 from pillion.cli.errors import UsageError
 from pillion.cli.findings import print_findings
-from pillion.cli.process import run_loop, serve
+from pillion.cli.process import data_folder, run_loop, serve
 from pillion.kinds.bundle import Bundle, read_bundle
 from pillion.kinds.registry import BLOCKS, block_of, kinds
 from pillion.kinds.selection import Namespace, Pod
@@ -26,7 +26,8 @@ from pillion.kinds.snapshot import Snapshot, compile_snapshot
 from pillion.runtime.block import Identity, Refused
 from pillion.runtime.host import CONFIGURATION, ApplyResult, Host
 from pillion.runtime.journal import configure_journal
-from pillion.runtime.server import Server, ServerSettings
+from pillion.runtime.server import Server
+from pillion.runtime.server_settings import ServerSettings
 
 POLL_SECONDS: Final = 0.2
 """How often files are looked at: an edit is enforced well within a second, and a look costs one `stat` per file."""
@@ -35,17 +36,36 @@ POLL_SECONDS: Final = 0.2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     defaults = ServerSettings()
-    parser.add_argument("-f", "--filename", action="append", required=True, metavar="PATH", help="manifest files or folders")
+    parser.add_argument(
+        "-f", "--filename", action="append", required=True, metavar="PATH", help="manifest files or folders"
+    )
     parser.add_argument("-R", "--recursive", action="store_true", help="read the folders below, too")
     parser.add_argument("--host", default=defaults.host, help="address of the main listener (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=defaults.port, help="port of the main listener (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=defaults.port, help="port of the main listener (default: %(default)s)"
+    )
     parser.add_argument("--socket", default="", metavar="PATH", help="also serve on this unix socket")
-    parser.add_argument("--admin-port", type=int, default=defaults.admin_port, help="port of probes and metrics (default: %(default)s)")
-    parser.add_argument("--data-dir", type=Path, default=Path(".pillion"), help="what must survive a restart (default: %(default)s)")
+    parser.add_argument(
+        "--admin-port", type=int, default=defaults.admin_port, help="port of probes and metrics (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path(".pillion"), help="what must survive a restart (default: %(default)s)"
+    )
     parser.add_argument("--namespace", default="", help="namespace to run (default: the one of the manifests)")
-    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="play a pod with this label; without any, every selector matches")
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="play a pod with this label; without any, every selector matches",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
-    parser.add_argument("--ready-file", type=Path, default=None, help="write the bound addresses there as JSON once the first manifests are applied")
+    parser.add_argument(
+        "--ready-file",
+        type=Path,
+        default=None,
+        help="write the bound addresses there as JSON once the first manifests are applied",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,18 +79,17 @@ def run(args: argparse.Namespace) -> int:
         print("pillion run: nothing is served; mend the manifests above", file=sys.stderr)
         return 1
     print_findings(bundle.findings, "human", sys.stderr)
-    return run_loop(lambda: _serve(args, folder, bundle))
+    data_dir = data_folder(args.data_dir)
+    return run_loop(lambda: _serve(args, data_dir, folder, bundle))
 
 
-async def _serve(args: argparse.Namespace, folder: "Folder", bundle: Bundle) -> int:
-    try:
-        args.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise UsageError(f"--data-dir {args.data_dir} cannot be made: {error.strerror}; name another folder") from None
+async def _serve(args: argparse.Namespace, data_dir: Path, folder: "Folder", bundle: Bundle) -> int:
     snapshot = folder.compile(bundle)
     identity = Identity(namespace=str(folder.pod.namespace), pod=os.uname().nodename, labels=folder.pod.labels or {})
-    host = Host(args.data_dir.resolve(), identity, source="files: " + ", ".join(args.filename))
-    settings = ServerSettings(host=args.host, port=args.port, socket=args.socket, admin_host="127.0.0.1", admin_port=args.admin_port)
+    host = Host(data_dir, identity, source="files: " + ", ".join(args.filename))
+    settings = ServerSettings(
+        host=args.host, port=args.port, socket_path=args.socket, admin_host="127.0.0.1", admin_port=args.admin_port
+    )
     failure: list[str] = []
 
     async def configure(server: Server) -> None:
@@ -101,7 +120,9 @@ async def follow(folder: "Folder", host: Host) -> None:
             first = bundle.errors[0]
             message = f"{first.file}:{first.line}: {first.violation.message}"
             more = f" (and {len(bundle.errors) - 1} more)" if len(bundle.errors) > 1 else ""
-            host.conditions.set(CONFIGURATION, "warn", f"an edit is refused: {message}{more}; the last good version goes on serving")
+            host.conditions.set(
+                CONFIGURATION, "warn", f"an edit is refused: {message}{more}; the last good version goes on serving"
+            )
             print("pillion run: the edit is refused; the last good version goes on serving", file=sys.stderr)
             continue
         try:
@@ -119,9 +140,7 @@ async def follow(folder: "Folder", host: Host) -> None:
 class Folder:
     """The manifests that are followed, and the pod that is played."""
 
-    def __init__(
-        self, paths: Sequence[str], *, recursive: bool, namespace: str, labels: dict[str, str] | None
-    ) -> None:
+    def __init__(self, paths: Sequence[str], *, recursive: bool, namespace: str, labels: dict[str, str] | None) -> None:
         self._paths = paths
         self._recursive = recursive
         self._asked = namespace
@@ -143,7 +162,9 @@ class Folder:
         if not self._asked:
             namespaces = sorted({resource.namespace for resource in bundle.resources})
             if len(namespaces) > 1:
-                raise UsageError(f"the manifests are of the namespaces {', '.join(namespaces)}; choose one with --namespace")
+                raise UsageError(
+                    f"the manifests are of the namespaces {', '.join(namespaces)}; choose one with --namespace"
+                )
             if namespaces:
                 self.pod = Pod(namespace=namespaces[0], labels=self._labels)
         return bundle
@@ -166,7 +187,9 @@ class Folder:
 
     def values(self, bundle: Bundle, snapshot: Snapshot) -> dict[str, dict[str, bytes]]:
         """Give the Secret values that *snapshot* refers to."""
-        return {s.name: s.values for s in bundle.secrets if s.namespace == self.pod.namespace and s.name in snapshot.secrets}
+        return {
+            s.name: s.values for s in bundle.secrets if s.namespace == self.pod.namespace and s.name in snapshot.secrets
+        }
 
     def say(self, result: ApplyResult, bundle: Bundle) -> None:
         """Tell a person what became of the manifests."""
@@ -175,7 +198,10 @@ class Folder:
             return
         print(f"pillion run: {len(bundle.resources)} resources in force", file=sys.stderr)
         for unready in result.unready:
-            print(f"pillion run: {unready.kind}/{unready.name} is not ready: {unready.reason}: {unready.message}", file=sys.stderr)
+            print(
+                f"pillion run: {unready.kind}/{unready.name} is not ready: {unready.reason}: {unready.message}",
+                file=sys.stderr,
+            )
 
 
 def _labels(given: Sequence[str]) -> dict[str, str] | None:
@@ -189,9 +215,7 @@ def _labels(given: Sequence[str]) -> dict[str, str] | None:
 
 
 def _announce(path: Path, server: Server) -> None:
-    addresses = {"port": server.port, "adminPort": server.admin_port, "socket": server.socket}
+    addresses = {"url": server.url, "adminUrl": server.admin_url, "socket": server.socket_path}
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(msgspec.json.encode(addresses))
     temporary.replace(path)
-
-
