@@ -12,7 +12,8 @@ from tests.support.cluster.processes import Process, ProcessFailedError, free_po
 
 ROOT = Path(__file__).parents[2]
 PARENT = """
-import pathlib, sys
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it as ignored
 from tests.support.cluster.processes import Process
 child = Process("sleeper", ["sleep", "1000"], pathlib.Path(sys.argv[1]))
 child.start()
