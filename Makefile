@@ -37,8 +37,8 @@ format: $(READY) ## Format the code
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-crds: $(READY) ## Write crds/ from the models
-	@$(BIN)/pillion crds --output-dir crds
+crds: $(READY) ## Write crds/ and docs/reference.md from the models
+	@$(BIN)/pillion crds --output-dir crds --reference docs/reference.md
 
 bench: $(READY) ## Run the benchmarks; each prints figure, ratio and machine
 	@$(BIN)/python tests/support/system_packages.py nginx-light wrk redis-server
@@ -51,7 +51,7 @@ lock: $(READY) ## Compile the locks from pyproject.toml
 	@bash requirements/compile.sh $(BIN)/uv
 
 tools: $(READY) ## Build the Kubernetes programs of the tests (minutes once, then cached)
-	@$(BIN)/python -m tests.support.cluster build etcd kube-apiserver kubectl || echo "cluster tests will be skipped; the reason stands above"
+	@$(BIN)/python -m tests.support.cluster build || echo "cluster tests will be skipped; the reason stands above"
 
 clean: ## Remove what the targets made inside the tree
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .pillion build dist sidecars/src/*.egg-info

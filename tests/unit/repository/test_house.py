@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pillion.cli.reference import reference_page
 from pillion.kinds.bundle import read_bundle
 from pillion.kinds.crd import crd_yaml
 from pillion.kinds.registry import kinds
@@ -50,6 +51,10 @@ def test_locks_carry_hashes_and_no_index():
 @pytest.mark.parametrize("kind", kinds().values(), ids=lambda kind: kind.kind)
 def test_crds_are_what_the_models_say(kind):
     assert (ROOT / "crds" / f"{kind.plural}.yaml").read_text() == crd_yaml(kind), "run `make crds`"
+
+
+def test_the_reference_is_what_the_models_say():
+    assert (ROOT / "docs" / "reference.md").read_text() == reference_page(kinds()), "run `make crds`"
 
 
 def test_there_is_no_crd_without_a_kind():
