@@ -1,6 +1,7 @@
 """The harness itself: a real API server comes up, knows who we are, and survives a kill with its data."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -130,6 +131,36 @@ async def test_removed_namespace_leaves_nothing(
         await api.get(f"/api/v1/namespaces/{name}")
     assert gone.value.status == 404
     assert (await api.get("/api/v1/pods", fieldSelector=f"metadata.namespace={name}"))["items"] == []
+
+
+CRD = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: probes.harness.invalid}
+spec:
+  group: harness.invalid
+  names: {kind: Probe, plural: probes}
+  scope: Namespaced
+  versions:
+    - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object}}}}}
+"""
+
+
+@pytest.mark.slow
+async def test_applied_crds_are_served(
+    cluster: Cluster, api: Api, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    (tmp_path / "probes.yaml").write_text(CRD)
+
+    cluster.apply_crds(tmp_path)
+
+    try:
+        probe = {"apiVersion": "harness.invalid/v1", "kind": "Probe", "metadata": {"name": "one"}, "spec": {}}
+        made = await api.create(f"/apis/harness.invalid/v1/namespaces/{namespace}/probes", probe)
+        assert made["metadata"]["generation"] == 1
+        assert await kubectl("get", "probes", "--output=name") == "probe.harness.invalid/one\n"
+    finally:
+        await kubectl("delete", f"--filename={tmp_path}", "--wait=false")
 
 
 @pytest.mark.slow
