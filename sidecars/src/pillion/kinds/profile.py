@@ -29,13 +29,12 @@ class ProfileBase(Spec, frozen=True, kw_only=True):
     """How the sidecars of the selected pods are set up."""
 
     blocks: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=63)], ...] | None,
-        Meta(
-            max_length=32,
-            min_length=1,
-            description="Blocks that the sidecar runs; absent means all of them. A block that is off costs nothing.",
-            extra_json_schema=ATOMIC,
-        ),
+        Annotated[
+            tuple[Annotated[str, Meta(min_length=1, max_length=63)], ...],
+            Meta(min_length=1, max_length=32, extra_json_schema=ATOMIC),
+        ]
+        | None,
+        Meta(description="Blocks that the sidecar runs; absent means all of them. A block that is off costs nothing."),
     ] = None
     auth: Annotated[
         Auth | None, Meta(description="Who may use the localhost API; absent means whoever reaches it.")
