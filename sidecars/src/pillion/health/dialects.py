@@ -97,7 +97,7 @@ def choose(accept: str) -> Dialect:
             dialect, exact = "health+json", 0
         elif dialect is None and media == "text/*":
             dialect, exact = "plain", 0
-        if dialect is not None and (weight, exact) > best[:2]:
+        if dialect is not None and weight > 0 and (weight, exact) > best[:2]:
             best = (weight, exact, dialect)
     return best[2]
 
