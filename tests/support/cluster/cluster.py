@@ -53,11 +53,8 @@ class Cluster:
     """Ours to kill and to restart; None when the cluster belongs to somebody else or runs in kind."""
     started_in: float
     """Seconds until it was ready."""
-
-    @property
-    def controlled(self) -> bool:
-        """Whether controllers run: an own control plane has none."""
-        return self.control_plane is None
+    controlled: bool
+    """Whether controllers run: they make default service accounts and empty deleted namespaces."""
 
     def apply_crds(self, folder: Path = CRDS) -> None:
         """Applies the product's CRDs and waits until they are served. Does nothing while the folder holds none."""
@@ -110,7 +107,9 @@ def _own(source: sources.Assets | sources.Toolchain, folder: Path, say: Say) -> 
     try:
         control_plane.start()
         kubectl = Kubectl(paths["kubectl"], control_plane.kubeconfig, folder)
-        yield Cluster(source, control_plane.admin, kubectl, folder, control_plane, time.monotonic() - started)
+        yield Cluster(
+            source, control_plane.admin, kubectl, folder, control_plane, time.monotonic() - started, controlled=False
+        )
     finally:
         control_plane.stop()
 
@@ -149,7 +148,9 @@ def _foreign(source: sources.Source, config: Path, folder: Path, started: float)
     found = shutil.which("kubectl")
     program = Path(found) if found else programs.build(["kubectl"], lambda _: None)["kubectl"]
     access = kubeconfig.read(config, folder)
-    return Cluster(source, access, Kubectl(program, config, folder), folder, None, time.monotonic() - started)
+    return Cluster(
+        source, access, Kubectl(program, config, folder), folder, None, time.monotonic() - started, controlled=True
+    )
 
 
 @contextlib.contextmanager
