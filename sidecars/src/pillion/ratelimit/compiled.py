@@ -97,5 +97,5 @@ class CompiledSettings(msgspec.Struct, frozen=True, kw_only=True):
         trusted_hops: how many of the last entries of X-Forwarded-For were written by proxies that are trusted.
     """
 
-    max_keys: int
-    trusted_hops: int
+    max_keys: int = 100_000
+    trusted_hops: int = 1

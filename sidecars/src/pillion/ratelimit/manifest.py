@@ -9,7 +9,7 @@ from msgspec import Meta, field
 
 from pillion.kinds.model import ATOMIC, FREEFORM, DnsLabel, Model, Rule, Spec, list_map
 from pillion.kinds.quantities import Duration
-from pillion.ratelimit.compiled import Test
+from pillion.ratelimit.compiled import CompiledSettings, Test
 
 MAX_COUNT: Final = 1_000_000_000
 """Largest quota and burst; counts of different fixed windows never touch below 2**32."""
@@ -191,7 +191,7 @@ class RateLimitSection(Model, frozen=True, kw_only=True):
             le=10_000_000,
             description="Counters held in memory, some 200 bytes each. When there are more, those with most quota left are forgotten first.",
         ),
-    ] = 100_000
+    ] = CompiledSettings().max_keys
     trusted_hops: Annotated[
         int,
         Meta(
@@ -199,4 +199,4 @@ class RateLimitSection(Model, frozen=True, kw_only=True):
             le=16,
             description="Proxies in front whose entry in X-Forwarded-For is believed by /v1/ratelimit/authorize; the client's address is that many entries from the right. 0 takes the address of the connection.",
         ),
-    ] = 1
+    ] = CompiledSettings().trusted_hops
