@@ -247,6 +247,27 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str = ""
 
 
+class AttemptQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which attempts to list, those of the newest message first.
+
+    Args:
+        destination: only those at it; empty means any.
+        limit: at most so many, 1-1000.
+        cursor: `AttemptPage.cursor` of the page before; empty for the first.
+    """
+
+    destination: str = ""
+    limit: int = 100
+    cursor: str = ""
+
+
+class AttemptPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some attempts; see `Page`."""
+
+    attempts: tuple[Attempt, ...]
+    cursor: str = ""
+
+
 SECOND: Final = 1_000_000_000
 DAY: Final = 86_400 * SECOND
 

@@ -1,0 +1,274 @@
+"""The one thread that writes: it gathers what waits, commits it in one transaction, and reports back after the sync.
+
+While one group is being synced the next one gathers, so the cost of a sync is shared by as many as come meanwhile, and nobody waits for a
+timer. When a group cannot be written, its parts are tried apart, the results of attempts first: losing those means sending twice, while
+a refused acceptance is told to the caller, who still has the event.
+"""
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from pillion.delivery.database import damage_marker
+from pillion.delivery.failures import DeliveryError, IdConflict, StoreFull, StoreUnavailable
+from pillion.delivery.model import MessageId, Receipt, Submission
+from pillion.delivery.store import DeliveryRow, Known, Row, Store, encode_attributes
+
+GROUP: Final = 2_048
+"""Units in one transaction: above some hundred the sync is amortised, and a longer transaction only delays its first answer."""
+
+RESERVE: Final = 50
+"""One page in this many is kept for results of attempts: a full store refuses new messages while it still settles old ones."""
+
+
+class Unit:
+    """Something to be committed. After the commit either `error` is set or its result is valid; then the owner calls `done`."""
+
+    error: DeliveryError | None = None
+    done: Callable[[], None]
+
+
+class AcceptUnit(Unit):
+    """Messages to be accepted, all or none.
+
+    Args:
+        submissions: what was submitted.
+        first_seq: sequence number of the first; the others follow.
+        destinations: numbers of the destinations of each.
+        now_ns: accepted when, in wall nanoseconds.
+        due_ns: due when, per submission.
+    """
+
+    def __init__(
+        self,
+        submissions: Sequence[Submission],
+        first_seq: int,
+        destinations: Sequence[Sequence[int]],
+        now_ns: int,
+        due_ns: Sequence[int],
+    ) -> None:
+        self.submissions = submissions
+        self.first_seq = first_seq
+        self.destinations = destinations
+        self.now_ns = now_ns
+        self.due_ns = due_ns
+        self.receipts: tuple[Receipt, ...] = ()
+
+
+class RecordUnit(Unit):
+    """Results of attempts.
+
+    Args:
+        deliveries: the new state of each.
+        attempts: the log entry of each.
+    """
+
+    def __init__(self, deliveries: Sequence[DeliveryRow], attempts: Sequence[Row]) -> None:
+        self.deliveries = deliveries
+        self.attempts = attempts
+        self.unlogged = False
+
+
+class TaskUnit(Unit):
+    """Anything else: *work* runs inside the transaction and gives the result; it may be run again if the transaction fails."""
+
+    def __init__(self, work: Callable[[Store], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+
+
+class Writer:
+    """Owns the writing connection and its thread.
+
+    Args:
+        name: name of the thread.
+        store: the open store.
+        path: the database file, for messages, and beside which damage is marked for the next start.
+        committed: told, in the writer's thread, which units are done and whether the store was damaged.
+    """
+
+    def __init__(
+        self, *, name: str, store: Store, path: Path, committed: Callable[[Sequence[Unit], str], None]
+    ) -> None:
+        self._store = store
+        self._path = path
+        self._committed = committed
+        self._waiting: deque[Unit] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self.commits = 0
+        self.used_bytes = 0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, unit: Unit) -> None:
+        """Hand a unit over; the owner bounds how many are under way."""
+        self._waiting.append(unit)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Write what was submitted, then end the thread and close the store. Blocks."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    group: list[Unit] = []
+                    while self._waiting and len(group) < GROUP:
+                        group.append(self._waiting.popleft())
+                    damage = self._write(group)
+                    self._committed(group, damage)
+                if self._stopping:
+                    return
+        finally:
+            self._store.close()
+
+    def _write(self, group: Sequence[Unit]) -> str:
+        """Commit a group; gives what is wrong with the store as a whole, or the empty string."""
+        try:
+            self._transaction(group)
+            return ""
+        except sqlite3.IntegrityError as error:
+            return self._each(group, error)
+        except sqlite3.Error as error:
+            if len(group) == 1 and not isinstance(group[0], RecordUnit):
+                return self._blame(group, error)
+        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever a unit does
+            return self._each(group, error)
+        records = [unit for unit in group if isinstance(unit, RecordUnit)]
+        accepts = [unit for unit in group if isinstance(unit, AcceptUnit)]
+        damage = self._apart(records)
+        for unit in group:
+            if isinstance(unit, TaskUnit):
+                damage = self._apart([unit]) or damage
+        return self._apart(accepts) or damage
+
+    def _apart(self, units: Sequence[Unit]) -> str:
+        if not units:
+            return ""
+        try:
+            self._transaction(units)
+            return ""
+        except sqlite3.IntegrityError as error:
+            return self._each(units, error)
+        except sqlite3.Error as error:
+            records = [unit for unit in units if isinstance(unit, RecordUnit)]
+            if not records or any(unit.unlogged for unit in records):
+                return self._blame(units, error)
+        # The outcome decides, the log follows: better an attempt without its log entry than one that is made again.
+        for unit in records:
+            unit.unlogged = True
+        return self._apart(units)
+
+    def _each(self, group: Sequence[Unit], error: Exception) -> str:
+        """Commit units one by one after a mistake of ours, so that only the one that has it suffers."""
+        if len(group) == 1:
+            structlog.get_logger("delivery").error("a unit of work failed in the store", exc_info=error)
+            group[0].error = StoreUnavailable(f"{type(error).__name__} while writing to the store")
+            return ""
+        return "".join(dict.fromkeys(self._write([unit]) for unit in group))
+
+    def _blame(self, units: Sequence[Unit], error: sqlite3.Error) -> str:
+        code = getattr(error, "sqlite_errorcode", 0)
+        failure: DeliveryError
+        damage = ""
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+            # A quota or a file size limit shows as a write error, a full file system as FULL.
+            failure = StoreFull(f"no room in the store {self._path} ({error})")
+        else:
+            failure = StoreUnavailable(f"the store {self._path} cannot be written ({error})")
+            damage = str(error)
+            if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                damage_marker(self._path).touch()
+        for unit in units:
+            unit.error = failure
+        return damage
+
+    def _transaction(self, units: Sequence[Unit]) -> None:
+        store = self._store
+        store.begin()
+        try:
+            accepts = [unit for unit in units if isinstance(unit, AcceptUnit)]
+            if accepts:
+                self._accept(accepts)
+            deliveries: list[DeliveryRow] = []
+            attempts: list[Row] = []
+            for unit in units:
+                if isinstance(unit, RecordUnit):
+                    deliveries += unit.deliveries
+                    attempts += () if unit.unlogged else unit.attempts
+            store.update_deliveries(deliveries)
+            store.insert_attempts(attempts)
+            for unit in units:
+                if isinstance(unit, TaskUnit):
+                    unit.result = unit.work(store)
+            store.commit()
+        except BaseException:
+            store.rollback()
+            raise
+        self.commits += 1
+
+    def _accept(self, units: Sequence[AcceptUnit]) -> None:
+        store = self._store
+        used = store.used_pages()
+        self.used_bytes = used * store.page_size
+        messages: list[Row] = []
+        deliveries: list[Row] = []
+        fresh: dict[MessageId, Known] = {}
+        for unit in units:
+            unit.error = None
+            if used > store.max_pages - store.max_pages // RESERVE:
+                limit = store.max_pages * store.page_size
+                unit.error = StoreFull(f"the store {self._path} holds all it may ({limit} bytes)")
+                continue
+            taken = self._accept_unit(unit, fresh)
+            if taken is not None:
+                messages += taken[0]
+                deliveries += taken[1]
+        store.insert_messages(messages)
+        store.insert_deliveries(deliveries)
+
+    def _accept_unit(self, unit: AcceptUnit, fresh: dict[MessageId, Known]) -> tuple[list[Row], list[Row]] | None:
+        messages: list[Row] = []
+        deliveries: list[Row] = []
+        receipts: list[Receipt] = []
+        conflicts: list[MessageId] = []
+        mine: dict[MessageId, Known] = {}
+        for index, submission in enumerate(unit.submissions):
+            wanted = submission.id
+            if submission.fingerprint is not None:
+                known = mine.get(wanted) or fresh.get(wanted) or self._store.known(wanted)
+                if known is not None:
+                    if known.fingerprint != submission.fingerprint:
+                        conflicts.append(wanted)
+                    receipts.append(Receipt(id=wanted, deliveries=known.deliveries, repeated=True))
+                    continue
+                if unit.destinations[index]:
+                    mine[wanted] = Known(submission.fingerprint, len(unit.destinations[index]))
+            seq = unit.first_seq + index
+            if unit.destinations[index]:
+                attributes = encode_attributes(submission.attributes)
+                messages.append(
+                    (seq, wanted, submission.type, unit.now_ns, submission.fingerprint, attributes, submission.body)
+                )
+                deliveries += [(seq, destination, unit.due_ns[index]) for destination in unit.destinations[index]]
+            receipts.append(Receipt(id=wanted, deliveries=len(unit.destinations[index])))
+        if conflicts:
+            unit.error = IdConflict(dict.fromkeys(conflicts))
+            return None
+        fresh.update(mine)
+        unit.receipts = tuple(receipts)
+        return messages, deliveries
