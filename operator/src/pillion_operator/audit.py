@@ -1,0 +1,165 @@
+"""Does the operator know what the API server holds? A list of names and versions tells, independently of the watches.
+
+A watch can die silently, and a watcher that lists anew never tells what was deleted meanwhile. So the list is compared with the catalogue: once at the start, until
+nothing is missing, which is the moment from which it is safe to publish (a snapshot compiled from half the resources would withdraw the other half); then once a
+minute. What the watch owes for longer than a moment is fetched, counted, and told as if the watch had told it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from pillion.kinds.definition import Kind
+from pillion_operator.api import Api, ApiError, resource_path
+from pillion_operator.catalogue import Catalogue, ResourceKey
+
+JSON = Any
+
+GRACE: Final = 2.0
+"""Seconds that a watch may lag behind a list before what it owes is fetched."""
+FIRST_PAUSE: Final = 0.05
+"""Seconds between two looks at the start."""
+FIRST_PATIENCE: Final = 3.0
+"""Seconds that the watches have at the start before the audit begins to fetch what they have not told."""
+REPAIR_LIMIT: Final = 200
+"""Resources that one audit fetches; the rest waits for the next."""
+
+
+class Audit:
+    """The comparison.
+
+    Args:
+        api: the way to the API server.
+        kinds: what is watched.
+        catalogue: what is known.
+        changed: takes an object that the watch did not tell about.
+        deleted: takes a resource whose deletion the watch did not tell.
+        interval: seconds between two audits.
+        registry: where metrics are registered.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        kinds: Iterable[Kind[Any]],
+        catalogue: Catalogue,
+        *,
+        changed: Callable[[JSON], None],
+        deleted: Callable[[ResourceKey, str], None],
+        interval: float,
+        registry: CollectorRegistry,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._api = api
+        self._kinds = tuple(kinds)
+        self._catalogue = catalogue
+        self._changed = changed
+        self._deleted = deleted
+        self._interval = interval
+        self._sleep = sleep
+        self._log = structlog.get_logger("audit")
+        self._told = ""
+        self.complete = asyncio.Event()
+        self._missed = Counter(
+            "pillion_operator_watch_missed_total",
+            "Changes that a watch did not tell, by kind.",
+            ["kind"],
+            registry=registry,
+        )
+        self._last = Gauge(
+            "pillion_operator_audit_timestamp_seconds",
+            "When the catalogue was last compared with the API server; old means that it cannot be reached.",
+            registry=registry,
+        )
+
+    async def run(self) -> None:
+        """Compare until cancelled; sets `complete` once everything is known."""
+        await self._first()
+        while True:
+            await self._sleep(self._interval)
+            try:
+                if await self._owed():
+                    await self._sleep(GRACE)
+                    await self._repair(await self._owed())
+                self._compared()
+            except ApiError as error:
+                self._complain(error)
+
+    async def _first(self) -> None:
+        began = time.monotonic()
+        while True:
+            try:
+                owed = await self._owed()
+                if owed and time.monotonic() > began + FIRST_PATIENCE:
+                    await self._repair(owed)
+                    owed = await self._owed()
+                if not owed:
+                    self._compared()
+                    self.complete.set()
+                    self._log.info(
+                        "all resources are known",
+                        resources=len(self._catalogue),
+                        seconds=round(time.monotonic() - began, 2),
+                    )
+                    return
+                pause = FIRST_PAUSE
+            except ApiError as error:
+                self._complain(error)
+                pause = max(1.0, error.retry_after)
+            await self._sleep(pause)
+
+    async def _owed(self) -> dict[ResourceKey, str]:
+        """Give the resources on which catalogue and API server differ, with the uid that the API server shows (empty: it has none)."""
+        owed: dict[ResourceKey, str] = {}
+        listed: set[ResourceKey] = set()
+        for kind in self._kinds:
+            try:
+                async for item in self._api.list_metadata(kind.plural):
+                    key = ResourceKey(kind.kind, item.namespace, item.name)
+                    listed.add(key)
+                    known = self._catalogue.get(key)
+                    version = int(item.resource_version) if item.resource_version.isdecimal() else 0
+                    if known is None or known.uid != item.uid or known.version < version:
+                        owed[key] = item.uid
+            except ApiError as error:
+                if error.status != 404:  # 404: its CRD is not installed (yet)
+                    raise
+        for known in self._catalogue:
+            if known.key not in listed:
+                owed[known.key] = ""
+        return owed
+
+    async def _repair(self, owed: dict[ResourceKey, str]) -> None:
+        plurals = {kind.kind: kind.plural for kind in self._kinds}
+        for key in list(owed)[:REPAIR_LIMIT]:
+            try:
+                document = await self._api.get(
+                    resource_path(plurals[key.kind], key.namespace, key.name), resource=plurals[key.kind]
+                )
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                known = self._catalogue.get(key)
+                if known is None:
+                    continue
+                self._deleted(key, known.uid)
+            else:
+                # A single object comes without apiVersion and kind from no API server, but a list item does; be independent of it.
+                self._changed(document)
+            self._missed.labels(key.kind).inc()
+            self._log.warning("the watch had not told about a resource; it was fetched", resource=str(key))
+
+    def _compared(self) -> None:
+        self._told = ""
+        self._last.set_to_current_time()
+
+    def _complain(self, error: ApiError) -> None:
+        text = str(error)
+        if text != self._told:
+            self._told = text
+            fix = "; apply the operator's ClusterRole" if error.status == 403 else ""
+            self._log.warning(f"the API server does not show the resources{fix}", error=text)

@@ -1,0 +1,318 @@
+"""Every setting of the operator: one field each, with its unit, its bounds, why the default, and what happens at the extremes.
+
+The command line, its help and the table in the documentation are made from these fields; there is no second list. Settings come as flags only: a Deployment
+shows them where it shows everything else.
+"""
+
+import argparse
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from msgspec import inspect as msgspec_inspect
+
+_NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def _own_namespace() -> str:
+    try:
+        return _NAMESPACE_FILE.read_text().strip()
+    except OSError:
+        return "pillion-system"
+
+
+def _identity() -> str:
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}-{secrets.token_hex(3)}"
+
+
+def _text(description: str, **bounds: Any) -> Any:
+    return Meta(description=description, **bounds)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one operator process."""
+
+    kubeconfig: Annotated[
+        Path | None,
+        _text(
+            "Kubeconfig of the cluster, its current context. Absent: the service account of the pod. A person's own configuration is never taken unasked."
+        ),
+    ] = None
+    namespace: Annotated[
+        str,
+        _text(
+            "Namespace of the operator itself, for its Lease. Default: the pod's own, else pillion-system.",
+            min_length=1,
+        ),
+    ] = msgspec.field(default_factory=_own_namespace)
+    identity: Annotated[
+        str,
+        _text(
+            "Who this replica is, in the Lease and in Events; must differ between replicas and between two starts. Default: pod name and a random suffix.",
+            min_length=1,
+            max_length=200,
+        ),
+    ] = msgspec.field(default_factory=_identity)
+    stream_address: Annotated[
+        str,
+        _text("host:port of the listener for sidecars. Port 0 takes a free one (tests).", pattern=r"^\S*:\d+$"),
+    ] = "0.0.0.0:3780"
+    admin_address: Annotated[
+        str,
+        _text("host:port of /livez, /readyz and /metrics. Plain HTTP: nothing secret is there.", pattern=r"^\S*:\d+$"),
+    ] = "0.0.0.0:3790"
+    tls_cert: Annotated[
+        Path | None,
+        _text("PEM file with the stream listener's certificate chain. Read again when it changes, without a restart."),
+    ] = None
+    tls_key: Annotated[Path | None, _text("PEM file with the key of that certificate.")] = None
+    insecure: Annotated[
+        bool,
+        _text(
+            "Serve streams without TLS. Tokens and Secret values then travel in the clear: tests and development only."
+        ),
+    ] = False
+    advertise_url: Annotated[
+        str,
+        _text(
+            "URL under which the other replicas reach this replica's stream listener, as in https://10.1.2.3:3780. Empty: this replica counts only its own sidecars, right for one replica."
+        ),
+    ] = ""
+    peer_token_file: Annotated[
+        Path | None,
+        _text(
+            "File with a token of the operator's own service account, audience pillion, with which replicas report to the leader."
+        ),
+    ] = None
+    peer_ca_file: Annotated[
+        Path | None,
+        _text("PEM file that the other replicas' certificates must lead to. Absent: the machine's authorities."),
+    ] = None
+    peer_server_name: Annotated[
+        str,
+        _text(
+            "Name that the other replicas' certificates must carry, since they are reached by address. Empty: the host of their URL."
+        ),
+    ] = ""
+    lease_name: Annotated[str, _text("Name of the Lease that the writer of status holds.", min_length=1)] = (
+        "pillion-operator"
+    )
+    lease_duration: Annotated[
+        float,
+        _text(
+            "Seconds after which another replica may take the Lease of one that is silent. Shorter hands over sooner after a crash, and more often by mistake.",
+            ge=3,
+            le=600,
+        ),
+    ] = 15.0
+    lease_renew_deadline: Annotated[
+        float,
+        _text(
+            "Seconds without a successful renewal after which the holder stops writing. Must be below the duration.",
+            gt=0,
+            le=600,
+        ),
+    ] = 10.0
+    lease_retry_period: Annotated[
+        float,
+        _text(
+            "Seconds between two attempts to take or renew the Lease. Must be below the renew deadline.", gt=0, le=600
+        ),
+    ] = 2.0
+    status_workers: Annotated[
+        int,
+        _text(
+            "Statuses that are written at the same time. More is faster until the API server answers 429.", ge=1, le=256
+        ),
+    ] = 16
+    status_debounce: Annotated[
+        float,
+        _text(
+            "Seconds that a changed status waits for more changes. Most sidecars have acknowledged within the default, so one write tells all; 0 writes every step.",
+            ge=0,
+            le=10,
+        ),
+    ] = 0.03
+    status_interval: Annotated[
+        float,
+        _text(
+            "Seconds between two writes of one status that changes only in its counts; a changed condition never waits for it.",
+            ge=0,
+            le=600,
+        ),
+    ] = 1.0
+    figures_interval: Annotated[
+        float,
+        _text(
+            "Seconds between two writes of one status in which only the sidecars' figures have moved.", ge=0, le=3600
+        ),
+    ] = 30.0
+    settle_time: Annotated[
+        float,
+        _text(
+            "Seconds after the start, or after taking the Lease, in which a status does not lose sidecars: they are still coming back. 0 writes the dip.",
+            ge=0,
+            le=600,
+        ),
+    ] = 20.0
+    departure_grace: Annotated[
+        float,
+        _text(
+            "Seconds for which a sidecar whose stream ended still counts, if it was up to date. Bridges reconnects; a lagging one never holds a status up.",
+            ge=0,
+            le=600,
+        ),
+    ] = 15.0
+    secret_interval: Annotated[
+        float,
+        _text(
+            "Seconds after which a referenced Secret is read again; a rotation is enforced after this time at the latest.",
+            ge=0.1,
+            le=3600,
+        ),
+    ] = 15.0
+    audit_interval: Annotated[
+        float,
+        _text(
+            "Seconds between two comparisons of what the watches told with a list of names and versions; finds and mends a watch that died silently.",
+            ge=1,
+            le=3600,
+        ),
+    ] = 60.0
+    token_cache: Annotated[
+        float,
+        _text(
+            "Seconds for which a reviewed token is believed. Longer spares TokenReviews, and honours a revoked token for longer.",
+            ge=0,
+            le=600,
+        ),
+    ] = 60.0
+    allow_unbound_tokens: Annotated[
+        bool,
+        _text(
+            "Accept tokens that are bound to no pod; such a client has no labels and gets only resources without a selector. For tests."
+        ),
+    ] = False
+    max_streams: Annotated[
+        int,
+        _text(
+            "Open streams of this replica; further ones are answered 503 and go to another replica.", ge=1, le=100_000
+        ),
+    ] = 5000
+    stream_max_age: Annotated[
+        float,
+        _text(
+            "Seconds after which a stream is closed for a new one, give or take a quarter: labels and tokens are looked at again, and replicas share the load.",
+            ge=1,
+            le=86_400,
+        ),
+    ] = 900.0
+
+
+class InvalidSettingsError(ValueError):
+    """A setting, or a combination of them, is not possible. The message names flag, value and fix."""
+
+
+def validate(settings: Settings) -> Settings:
+    """Give *settings* back if they go together.
+
+    Raises:
+        InvalidSettingsError: they do not.
+    """
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise InvalidSettingsError("--tls-cert and --tls-key belong together; give both")
+    if settings.tls_cert is None and not settings.insecure:
+        raise InvalidSettingsError(
+            "the stream listener has no certificate; give --tls-cert and --tls-key, or --insecure for tests"
+        )
+    if settings.tls_cert is not None and settings.insecure:
+        raise InvalidSettingsError("--insecure contradicts --tls-cert; remove one")
+    if not settings.lease_retry_period < settings.lease_renew_deadline < settings.lease_duration:
+        raise InvalidSettingsError(
+            "--lease-retry-period must be below --lease-renew-deadline, and that below --lease-duration;"
+            f" found {settings.lease_retry_period}, {settings.lease_renew_deadline}, {settings.lease_duration}"
+        )
+    if settings.advertise_url and settings.peer_token_file is None:
+        raise InvalidSettingsError("--advertise-url needs --peer-token-file: replicas report to each other with it")
+    return settings
+
+
+def flag(name: str) -> str:
+    """Give the flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one flag per setting."""
+    for field in _fields():
+        kind, description = _parts(field.type)
+        if isinstance(kind, msgspec_inspect.BoolType):
+            parser.add_argument(
+                flag(field.name), dest=field.name, action="store_true", default=None, help=_help(description)
+            )
+            continue
+        shown = "" if field.default in (msgspec.NODEFAULT, None, "") else f" Default: {field.default}."
+        parser.add_argument(
+            flag(field.name), dest=field.name, default=None, metavar=_metavar(kind), help=_help(description + shown)
+        )
+
+
+def from_arguments(args: argparse.Namespace) -> Settings:
+    """Make settings of parsed arguments.
+
+    Raises:
+        InvalidSettingsError: a value is no number, or out of its bounds, or they do not go together.
+    """
+    given = {f.name: getattr(args, f.name) for f in _fields() if getattr(args, f.name, None) is not None}
+    for name, value in given.items():
+        try:
+            msgspec.convert({name: value}, Settings, strict=False, dec_hook=lambda kind, text: kind(text))
+        except msgspec.ValidationError as error:
+            text = str(error).partition(" - at ")[0]
+            raise InvalidSettingsError(f"{flag(name)}: {value!r} is not allowed: {text}") from None
+    return validate(msgspec.convert(given, Settings, strict=False, dec_hook=lambda kind, text: kind(text)))
+
+
+def documentation() -> str:
+    """Write the table of settings as Markdown, for the documentation."""
+    lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
+    for field in _fields():
+        _, description = _parts(field.type)
+        default = "" if field.default in (msgspec.NODEFAULT, None, "", False) else f"`{field.default}`"
+        lines.append(f"| `{flag(field.name)}` | {default} | {description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _fields() -> tuple[msgspec_inspect.Field, ...]:
+    info = msgspec_inspect.type_info(Settings)
+    if not isinstance(info, msgspec_inspect.StructType):
+        raise TypeError("Settings is no struct")
+    return info.fields
+
+
+def _parts(kind: msgspec_inspect.Type) -> tuple[msgspec_inspect.Type, str]:
+    description = ""
+    while True:
+        if isinstance(kind, msgspec_inspect.Metadata):
+            description = description or str((kind.extra_json_schema or {}).get("description", ""))
+            kind = kind.type
+        elif isinstance(kind, msgspec_inspect.UnionType):
+            kind = next(t for t in kind.types if not isinstance(t, msgspec_inspect.NoneType))
+        else:
+            return kind, description
+
+
+def _metavar(kind: msgspec_inspect.Type) -> str:
+    if isinstance(kind, msgspec_inspect.FloatType):
+        return "SECONDS"
+    if isinstance(kind, msgspec_inspect.IntType):
+        return "N"
+    return "TEXT" if isinstance(kind, msgspec_inspect.StrType) else "FILE"
+
+
+def _help(text: str) -> str:
+    return text.replace("%", "%%")
