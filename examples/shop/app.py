@@ -63,6 +63,14 @@ class Shop(BaseHTTPRequestHandler):
             self.answer(400, {"error": 'send JSON with a "user"'})
             return
         route = urllib.parse.urlsplit(self.path).path
+        try:
+            self.decide(route, user, body)
+        except urllib.error.URLError as error:
+            log("error", "the sidecar did not help", route=route, reason=str(error))
+            self.answer(503, {"error": "not now, please try again"})
+
+    def decide(self, route: str, user: str, body: dict) -> None:
+        """Ask for permission, then do what was asked."""
         decision = pillion("/v1/ratelimit/check", {"policy": "shop", "attributes": {"user": user, "route": route}})
         if not decision["allowed"]:
             log("warning", "limited", user=user, route=route, rule=decision["rule"])
