@@ -5,6 +5,7 @@
 """
 
 import asyncio
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
@@ -42,6 +43,7 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip(" \t").lower()
 
 
+@lru_cache(maxsize=256)
 def accepts(accepted: tuple[str, ...], content_type: str) -> bool:
     """Tell whether a `Content-Type` field is one of *accepted*; `*/*` takes any and none, `text/*` any text."""
     given = media_type(content_type)
@@ -106,6 +108,11 @@ async def read(request: web.BaseRequest, limit: int, timeout: float) -> bytes:  
     parts: list[bytes] = []
     size = 0
     try:
+        if content.is_eof():  # all of it came with the head, as most do: no timer needed
+            body = content.read_nowait()
+            if len(body) > limit:
+                raise too_large(limit)
+            return body
         async with asyncio.timeout(timeout):
             while part := await content.readany():
                 size += len(part)

@@ -4,6 +4,7 @@ Order: Content-Type, Content-Length, the operation's own fields, Date, Server, X
 lane hands them to aiohttp; a differential test compares the bytes.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -23,7 +24,11 @@ SERVER: Final = "pillion"
 
 REASONS: Final[Mapping[int, str]] = {status.value: status.phrase for status in HTTPStatus}
 
-_BODILESS: Final = frozenset({204, 205, 304})
+BODILESS: Final = frozenset({204, 205, 304})
+"""Statuses without a body, and so without fields that describe one."""
+
+_SAFE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+"""Field values that cannot break the message; aiohttp would refuse some of the others only after the handler's last chance to answer."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,11 +47,15 @@ class Dates:
 
     def now(self) -> str:
         """Give the current value of the field."""
-        second = self._clock.wall_ns() // 1_000_000_000
+        return self.now_and_left()[0]
+
+    def now_and_left(self) -> tuple[str, float]:
+        """Give the current value, and for how many seconds it stays right."""
+        second, left = divmod(self._clock.wall_ns(), 1_000_000_000)
         if second != self._second:
             self._second = second
             self._text = formatdate(second, usegmt=True)
-        return self._text
+        return self._text, (1_000_000_000 - left) / 1e9
 
 
 class Replies:
@@ -90,11 +99,13 @@ class Replies:
         self, status: int, media: str | None, body: bytes, headers: Iterable[tuple[str, str]], request_id: str | None
     ) -> web.Response:
         fields: CIMultiDict[str] = CIMultiDict()
-        if status not in _BODILESS:
+        if status not in BODILESS:
             if media is not None:
                 fields.add("Content-Type", media)
             fields.add("Content-Length", str(len(body)))
         for name, value in headers:
+            if not _SAFE.fullmatch(value):
+                raise ValueError(f"header {name}: the value holds control characters")
             fields.add(name, value)
         fields.add("Date", self.dates.now())
         fields.add("Server", SERVER)
@@ -104,7 +115,7 @@ class Replies:
             status=status,
             reason=REASONS.get(status, "Unknown"),
             headers=fields,
-            body=None if status in _BODILESS else body,
+            body=None if status in BODILESS else body,
         )
         if self.closing:
             response.force_close()

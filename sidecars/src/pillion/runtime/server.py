@@ -21,6 +21,8 @@ from pillion.runtime.conditions import Conditions
 from pillion.runtime.endpoints import REQUEST_ID, Endpoint, HotEndpoint, OrdinaryEndpoint
 from pillion.runtime.exchange import Exchange
 from pillion.runtime.gate import Gate
+from pillion.runtime.hotlane import LaneServer
+from pillion.runtime.hotroutes import Lane
 from pillion.runtime.listeners import ListenError, open_tcp, open_unix, remove_unix
 from pillion.runtime.operation import HotOperation, Operation
 from pillion.runtime.replies import Replies
@@ -85,6 +87,7 @@ class Server:
         self._main: list[_Listener] = []
         self._admin: list[_Listener] = []
         self._runners: list[web.AppRunner] = []
+        self._lanes: list[Lane] = []
 
     async def start(self) -> None:
         """Open all listeners.
@@ -96,15 +99,21 @@ class Server:
         try:
             main = await self._route(self._replies, [*self._main_endpoints, *self._hot_endpoints])
             sock = open_tcp("main", settings.host, settings.port, settings.backlog)
-            self._main.append(await self._listen(sock, main, self._tcp_gate, self._replies))
+            self._main.append(
+                await self._listen(sock, main, self._tcp_gate, replies=self._replies, lane=self._lane(self._tcp_gate))
+            )
             if settings.socket_path:
                 path = Path(settings.socket_path)
                 sock = open_unix(path, settings.backlog)
-                self._main.append(await self._listen(sock, main, self._unix_gate, self._replies, path))
+                self._main.append(
+                    await self._listen(
+                        sock, main, self._unix_gate, replies=self._replies, lane=self._lane(self._unix_gate), path=path
+                    )
+                )
             if settings.admin_host:
                 admin = await self._route(self._admin_replies, self._admin_endpoints)
                 sock = open_tcp("admin", settings.admin_host, settings.admin_port, settings.backlog)
-                self._admin.append(await self._listen(sock, admin, Gate(check_host=False), self._admin_replies))
+                self._admin.append(await self._listen(sock, admin, Gate(check_host=False), replies=self._admin_replies))
         except BaseException:
             await self.stop()
             raise
@@ -113,6 +122,8 @@ class Server:
         """Require a bearer token on every main route that is not public; None requires none. Takes effect with the next request."""
         self._tcp_gate.set_token(token)
         self._unix_gate.set_token(token)
+        for lane in self._lanes:
+            lane.heads.forget()
 
     async def drain(self) -> None:
         """Close the main listeners and their idle connections, and wait for requests in flight, for at most the grace period."""
@@ -181,13 +192,23 @@ class Server:
         return runner.server
 
     async def _listen(
-        self, sock: socket.socket, routed: web.Server, gate: Gate, replies: Replies, path: Path | None = None
+        self,
+        sock: socket.socket,
+        routed: web.Server,
+        gate: Gate,
+        *,
+        replies: Replies,
+        lane: Lane | None = None,
+        path: Path | None = None,
     ) -> "_Listener":
         """Serve *routed* on *sock*."""
         settings = self._settings
         exchange = Exchange(routed.request_handler, gate, replies, self._traffic, self._clock)
-        connections = web.Server(
+        connections = LaneServer(
             exchange,
+            lane=lane,
+            replies=replies,
+            traffic=self._traffic,
             request_factory=routed.request_factory,
             access_log=None,
             keepalive_timeout=settings.keepalive_timeout,
@@ -197,11 +218,27 @@ class Server:
         )
         return await _Listener.open(sock, connections, path)
 
+    def _lane(self, gate: Gate) -> Lane | None:
+        """Make the hot lane of one listener."""
+        if not self._settings.hot_lane:
+            return None
+        paths = [(endpoint.method, endpoint.path) for endpoint in (*self._main_endpoints, *self._hot_endpoints)]
+        lane = Lane(
+            self._hot_endpoints,
+            paths,
+            gate=gate,
+            replies=self._replies,
+            traffic=self._traffic,
+            settings=self._settings,
+        )
+        self._lanes.append(lane)
+        return lane
+
 
 class _Listener:
     """One open socket and its connections."""
 
-    def __init__(self, server: asyncio.AbstractServer, connections: web.Server, port: int, path: Path | None) -> None:
+    def __init__(self, server: asyncio.AbstractServer, connections: LaneServer, port: int, path: Path | None) -> None:
         self._server = server
         self.connections = connections
         self.port = port
@@ -209,7 +246,7 @@ class _Listener:
         self._inode = path.lstat().st_ino if path else 0
 
     @classmethod
-    async def open(cls, sock: socket.socket, connections: web.Server, path: Path | None) -> "_Listener":
+    async def open(cls, sock: socket.socket, connections: LaneServer, path: Path | None) -> "_Listener":
         """Begin to accept."""
         loop = asyncio.get_running_loop()
         if path is not None:
@@ -218,15 +255,14 @@ class _Listener:
         return cls(await loop.create_server(connections, sock=sock), connections, port, None)
 
     def refuse(self) -> None:
-        """Accept no more, and close idle connections."""
+        """Accept no more."""
         self._server.close()
         if self._path is not None:
             remove_unix(self._path, self._inode)
-        self.connections.pre_shutdown()
 
     async def finish(self, grace: float) -> None:
-        """Wait for requests in flight, then close every connection."""
-        await self.connections.shutdown(grace)
+        """Close idle connections at once, the others when they are done, at the latest after *grace* seconds."""
+        await self.connections.drain(grace)
 
 
 async def _close(listeners: Sequence[_Listener], grace: float) -> None:

@@ -91,6 +91,11 @@ class Traffic(Collector):
             durations = self._durations[route] = Durations()
         durations.observe(seconds)
 
+    def refused(self, status: int) -> None:
+        """Count a request that could not even be parsed."""
+        key = (UNMATCHED, "OTHER", status)
+        self._ordinary[key] = self._ordinary.get(key, 0) + 1
+
     def requests(self) -> dict[tuple[str, str, int], int]:
         """Give all requests so far by (route, method, status), both lanes together."""
         total = dict(self._ordinary)
