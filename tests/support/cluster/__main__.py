@@ -3,6 +3,7 @@
 python tests/support/cluster/__main__.py build [NAME...]     all that API tests need, or the named programs
 python tests/support/cluster/__main__.py build --background  the same, detached: `make` goes on, tests wait on the lock if they must
 python tests/support/cluster/__main__.py where               which source the tests would use
+    python tests/support/cluster/__main__.py clean               undo what a killed run of the node tests left on this machine
 """
 
 import argparse
@@ -63,9 +64,16 @@ def main(arguments: list[str]) -> int:
     build.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(sorted(programs.PROGRAMS))}")
     build.add_argument("--background", action="store_true", help="return at once; the build goes on at a low priority")
     commands.add_parser("where", help="say where the API server of the tests comes from")
+    commands.add_parser("clean", help="undo what a killed run of the node tests left on this machine")
     options = parser.parse_args(arguments)
     if options.command == "build":
         return _build(options.names, background=options.background)
+    if options.command == "clean":
+        from tests.support.cluster.node import node
+
+        if not node.clean(_say):
+            _say("nothing to undo")
+        return 0
     print(sources.choose().describe())
     return 0
 
