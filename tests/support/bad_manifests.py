@@ -4,6 +4,7 @@
 takes our own checks (`pillion lint`, the operator). Both print a message with the field's path, and lint adds the fix.
 """
 
+import json
 from typing import Literal, NamedTuple
 
 
@@ -55,9 +56,9 @@ _VARIABLES = (
 
 
 def _content(subject: str = "Hi", text: str = "Hello", *, html: str = "", locale: str = "en") -> str:
-    page = f", html: {html!r}" if html else ""
+    page = f", html: {json.dumps(html)}" if html else ""
     return (
-        f"{_VARIABLES}\nchannels: {{email: {{content: {{{locale}: {{subject: {subject!r}, text: {text!r}{page}}}}}}}}}"
+        f"{_VARIABLES}\nchannels: {{email: {{content: {{{locale}: {{subject: {json.dumps(subject)}, text: {json.dumps(text)}{page}}}}}}}}}"
     )
 
 
@@ -110,7 +111,7 @@ BAD: tuple[Bad, ...] = (
     ),
     _limit(
         "two-matchers",
-        "rules: [{name: a, match: [{attribute: r, exact: x, prefix: y}], limits: [{requests: 5, per: 1m}]}]",
+        "rules: [{name: a, match: [{attribute: r, exact: a, prefix: b}], limits: [{requests: 5, per: 1m}]}]",
         "spec.rules[0].match[0]",
         "exactly one",
     ),

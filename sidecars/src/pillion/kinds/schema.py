@@ -67,7 +67,7 @@ def _default(field: inspect.Field) -> JSON:
     value = field.default
     if value is msgspec.NODEFAULT or value is None or value == ():
         return None
-    return msgspec.to_builtins(value)
+    return msgspec.json.decode(msgspec.json.encode(value))  # lists, not tuples
 
 
 def _node(node: inspect.Type, where: str) -> Schema:
