@@ -13,7 +13,7 @@ from pillion.runtime.hotlane import LaneProtocol
 from pillion.runtime.server import Server
 
 SETTLE_ROUNDS = 25
-"""Turns of the event loop after which nothing moves any more without new bytes or time."""
+"""Turns of the event loop within which one request makes some progress, if it needs neither new bytes nor time."""
 
 _GENERATED = re.compile(rb"(?<=X-Request-Id: )[0-9a-f]{32}(?=\r\n)|(?<=urn:pillion:request:)[0-9a-f]{32}")
 _DATE = re.compile(rb"(?<=\r\nDate: )[^\r]+")
@@ -102,6 +102,13 @@ class Wire:
         if not self.transport.closed:
             self.protocol.data_received(piece.data)
         if piece.settle:
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything happen that needs no time: turn the loop until nothing more is written."""
+        written = -1
+        while written != self.transport.writes:
+            written = self.transport.writes
             await settle()
 
     async def end(self) -> None:
@@ -111,7 +118,7 @@ class Wire:
 
 
 async def settle() -> None:
-    """Let everything happen that needs no time."""
+    """Turn the event loop for a while."""
     for _ in range(SETTLE_ROUNDS):
         await asyncio.sleep(0)
 
@@ -122,7 +129,7 @@ async def talk(server: Server, pieces: Sequence[Piece], listener: int = 0) -> Ta
     await settle()
     for piece in pieces:
         await wire.feed(piece)
-    await settle()
+    await wire.settle()
     result = Talk(bytes(wire.transport.written), wire.transport.closed)
     await wire.end()
     return result

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 from tests.support.operations import MAX_BODY, Block
 from tests.support.serving import FixedClock, running
-from tests.support.wire import Piece, comparable, talk
+from tests.support.wire import Piece, Wire, comparable, settle, talk
 
 TOKEN = b"sesame"
 
@@ -70,6 +70,12 @@ COLD_TARGETS = [
     "GET /livez",
     "GET /nowhere",
 ]
+SMUGGLED = (
+    b"POST /v1/hot/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
+    b'{"n":7}'
+)
+"""A good hot request, to stand where no request is."""
+
 BODIES = [
     b'{"n":1}',
     b'{"n":42}',
@@ -84,7 +90,7 @@ BODIES = [
     b'"\xff"',
     b"",
     b"\r\n\r\n",
-    b"POST /v1/hot/check HTTP/1.1\r\n\r\n",
+    SMUGGLED,
     b'{"name":"x"}',
 ]
 EXTRA_FIELDS = [
@@ -187,23 +193,43 @@ FRAGMENTS = [
 
 @st.composite
 def plain(draw) -> bytes:
-    """One request that the lane can take."""
+    """One request that the lane can take, or that differs from such a one in a single way."""
     target = draw(st.sampled_from(HOT_TARGETS))
     body = b"" if target.startswith("GET") else draw(st.sampled_from(BODIES[:7]))
-    fields = [
-        "Host: localhost",
-        "Authorization: Bearer sesame",
-        *draw(st.sampled_from([(), PLAIN_FIELDS[:1], PLAIN_FIELDS])),
-    ]
+    host, version, more = HOSTS[0], "HTTP/1.1", draw(st.sampled_from([(), PLAIN_FIELDS[:1], PLAIN_FIELDS]))
+    media, token, length = "Content-Type: application/json", "Authorization: Bearer sesame", str(len(body))
+    match draw(st.integers(0, 19)):
+        case 0 | 1 | 2 | 3:
+            more = (*more, draw(st.sampled_from(EXTRA_FIELDS)))
+        case 4:
+            target = draw(st.sampled_from(COLD_TARGETS))
+        case 5:
+            body = draw(st.sampled_from(BODIES))
+            length = str(len(body))
+        case 6:
+            host = draw(st.sampled_from(HOSTS))
+        case 7:
+            media = draw(st.sampled_from(["", "Content-Type: text/plain", "Content-Type: application/jsonx"]))
+        case 8:
+            length = draw(st.sampled_from([f"0{length}", f"+{length}", f"{length}, {length}", "0", f"{length}1", "x"]))
+        case 9:
+            version = draw(st.sampled_from(["HTTP/1.0", "HTTP/1.2", "http/1.1"]))
+        case _:
+            pass
+    fields = [field for field in (host, token, *more) if field]
     if body:
-        fields += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    return "\r\n".join([f"{target} HTTP/1.1", *draw(st.permutations(fields)), "\r\n"]).encode() + body
+        fields += [field for field in (media, f"Content-Length: {length}") if field]
+    if draw(st.integers(0, 19)) == 0:
+        fields.append(draw(st.sampled_from(fields)))
+    if draw(st.booleans()):
+        fields = draw(st.permutations(fields))
+    return "\r\n".join([f"{target} {version}", *fields, "\r\n"]).encode("latin-1") + body
 
 
 @st.composite
 def messages(draw) -> bytes:
     """One request, mostly good, often hot."""
-    if draw(st.integers(0, 9)) < 6:
+    if draw(st.integers(0, 9)) < 8:
         return draw(plain())
     target = draw(st.sampled_from(HOT_TARGETS) if draw(st.integers(0, 9)) < 7 else st.sampled_from(COLD_TARGETS))
     body = (
@@ -331,3 +357,204 @@ def test_any_stream_gets_the_same_answer_with_and_without_the_lane(pair, quiet, 
     event("laned" if pair.laned > before else "not laned")
     event(f"answers: {written.count(b'HTTP/1.')}")
     event("closed" if closed else "open")
+
+
+def request(
+    target: str = "POST /v1/hot/check",
+    body: bytes = b'{"n":1}',
+    *fields: str,
+    host: str = "Host: localhost",
+    version: str = "HTTP/1.1",
+    media: str = "Content-Type: application/json",
+) -> bytes:
+    """Write a request; without arguments, one that the lane takes."""
+    lines = [f"{target} {version}", host, media if body else "", *fields]
+    if body and not any(field.lower().startswith("transfer-encoding") for field in fields):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*(line for line in lines if line), "\r\n"]).encode("latin-1") + body
+
+
+HOT = request()
+PING = request("GET /v1/hot/ping", b"")
+THING = request("POST /v1/things", b'{"name":"x"}')
+SPLIT = HOT.index(b"\r\n\r\n") + 4
+
+TWISTS = {
+    "nothing": [HOT],
+    "no body": [PING],
+    **{f"field {field[:30]!r}": [request("POST /v1/hot/check", b'{"n":1}', field)] for field in EXTRA_FIELDS},
+    **{f"get with {field[:30]!r}": [request("GET /v1/hot/ping", b"", field)] for field in EXTRA_FIELDS},
+    **{
+        f"first {field[:30]!r}": [HOT.replace(b"Host:", field.encode("latin-1") + b"\r\nHost:")]
+        for field in EXTRA_FIELDS
+    },
+    **{f"host {host!r}": [request(host=host)] for host in HOSTS},
+    **{f"target {target}": [request(target)] for target in COLD_TARGETS},
+    **{f"bare {target}": [request(target, b"")] for target in COLD_TARGETS + HOT_TARGETS},
+    **{f"body {body[:12]!r}": [request("POST /v1/hot/check", body)] for body in BODIES},
+    **{f"split body {body[:12]!r}": [request(body=body)[: -len(body) or None], body] for body in BODIES},
+    **{
+        f"as body {body[:12]!r}": [request("POST /v1/things", body)[: -len(body) or None], body, HOT] for body in BODIES
+    },
+    **{
+        f"twice {name}": [HOT.replace(line, line + line)]
+        for name, line in ((line[:14], line + b"\r\n") for line in HOT[:SPLIT].split(b"\r\n")[1:-2])
+    },
+    **{
+        f"media {media}": [request(media=media)]
+        for media in ("", "Content-Type: text/json", "Content-Type:", "Content-Type: application/json;charset=utf-8")
+    },
+    **{
+        f"version {version}": [request(version=version)]
+        for version in ("HTTP/1.0", "HTTP/1.2", "HTTP/0.9", "HTTP/2.0", "http/1.1", "HTTP/1.1 ", "")
+    },
+    **{f"before {part!r}": [part + HOT] for part in FRAGMENTS},
+    **{f"after {part!r}": [HOT + part, HOT] for part in FRAGMENTS},
+    **{f"later {part!r}": [HOT, part, HOT] for part in FRAGMENTS},
+    **{f"within {part!r}": [HOT.replace(b"localhost", b"local" + part + b"host")] for part in FRAGMENTS},
+    **{f"in the line {part!r}": [HOT.replace(b"/check", b"/ch" + part + b"eck")] for part in FRAGMENTS},
+    "several": [HOT * 3],
+    "several with a problem": [HOT + request(body=b'{"n":-1}') + PING],
+    "several with a fault": [HOT + request(body=b'{"n":13}') + PING],
+    "very many": [HOT * 200 + PING],
+    "very many with a problem late": [HOT * 150 + request(body=b'{"n":-1}') + HOT * 60],
+    "several, the last in pieces": [HOT * 2 + HOT[:SPLIT], HOT[SPLIT:], HOT],
+    "several, the last broken": [HOT * 2 + b"BROKEN\r\n\r\n"],
+    "hot, then ordinary": [HOT + THING],
+    "ordinary, then hot": [THING + HOT, HOT],
+    "ordinary, then hot, apart": [THING, HOT, THING, PING],
+    "byte by byte": [HOT[at : at + 1] for at in range(len(HOT))],
+    "head in pieces": [HOT[:20], HOT[20:], HOT],
+    "head, then body": [HOT[:SPLIT], HOT[SPLIT:], HOT],
+    "head, then body in pieces": [HOT[:SPLIT], b"{", b'"n":', b"1}", HOT],
+    "head, then body and more": [HOT[:SPLIT], HOT[SPLIT:] + HOT, HOT],
+    "head, then body and garbage": [HOT[:SPLIT], HOT[SPLIT:] + b"GARBAGE\r\n\r\n"],
+    "head, then a body with a request in it": [
+        request(body=SMUGGLED)[: -len(SMUGGLED)],
+        SMUGGLED,
+        HOT,
+    ],
+    "ordinary head, then a body that is a request": [
+        request("PUT /v1/blob", SMUGGLED, media="Content-Type: text/plain")[: -len(SMUGGLED)],
+        SMUGGLED,
+        HOT,
+    ],
+    "ordinary head, then half a body, then a request as the rest": [
+        request("PUT /v1/blob", b"xx" + SMUGGLED, media="Content-Type: text/plain")[: -len(SMUGGLED)],
+        SMUGGLED,
+        HOT,
+    ],
+    "ordinary, and another whose body is a request": [
+        THING + request("PUT /v1/blob", SMUGGLED, media="Content-Type: text/plain")[: -len(SMUGGLED)],
+        SMUGGLED,
+        HOT,
+    ],
+    "ordinary, and a field in pieces": [THING + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ", SMUGGLED, HOT],
+    "a head without end, then a request": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ", SMUGGLED, HOT],
+    "too much body, then a request": [request("POST /v1/things", b'{"name":"x"}') + b"xx", HOT],
+    "more body than said": [HOT.replace(b": 7", b": 6"), HOT],
+    "less body than said": [HOT.replace(b": 7", b": 8"), HOT],
+    "chunked": [
+        request("POST /v1/hot/check", b"7\r\n" + b'{"n":1}' + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
+        HOT,
+    ],
+    "chunked, its chunk a request": [
+        request(
+            "PUT /v1/blob", b"%x\r\n" % len(SMUGGLED), "Transfer-Encoding: chunked", media="Content-Type: text/plain"
+        ),
+        SMUGGLED,
+        b"\r\n0\r\n\r\n",
+        HOT,
+    ],
+    "length and chunked": [
+        request("POST /v1/hot/check", b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"),
+        SMUGGLED,
+    ],
+    "no content on a hot route": [request(body=b'{"n":204}'), HOT],
+    "denied on a hot route": [request("POST /v1/hot/check", b'{"n":42}', "X-Request-Id: a"), HOT],
+    "stream, then hot": [request("GET /v1/stream", b""), HOT],
+    "bare line feeds": [HOT.replace(b"\r\n", b"\n")],
+    "bare carriage returns": [HOT.replace(b"\r\n", b"\r")],
+    "one bare line feed": [HOT.replace(b"localhost\r\n", b"localhost\n")],
+    "many fields": [request("POST /v1/hot/check", b'{"n":1}', *(f"X-{number}: y" for number in range(60)))],
+    "too many fields": [request("POST /v1/hot/check", b'{"n":1}', *(f"X-{number}: y" for number in range(130)))],
+    "long line": [request("POST /v1/hot/check?q=" + "x" * 2000)],
+    "too long line": [request("POST /v1/hot/check?q=" + "x" * 9000)],
+    "expect, and the body later": [
+        request("PUT /v1/blob", b"x" * 5, "Expect: 100-continue", media="Content-Type: text/plain")[:-5],
+        b"x" * 5,
+        HOT,
+    ],
+    "upgrade": [request("GET /v1/hot/ping", b"", "Connection: upgrade", "Upgrade: websocket"), HOT],
+    "upgrade with body": [request("POST /v1/hot/check", b'{"n":1}', "Connection: upgrade", "Upgrade: websocket"), HOT],
+    "tunnel": [request("CONNECT localhost:80", b""), HOT],
+}
+
+
+@pytest.mark.parametrize("token", [None, TOKEN], ids=["open", "token"])
+@pytest.mark.parametrize("apart", [True, False], ids=["apart", "at once"])
+def test_every_known_trick_gets_the_same_answer_with_and_without_the_lane(pair, quiet, apart, token):
+    different = []
+    for name, pieces in TWISTS.items():
+        try:
+            pair.run(pair.compare([Piece(piece, apart) for piece in pieces], token=token))
+        except AssertionError as error:
+            different.append(f"{name}: {error}")
+    assert not different, "\n\n".join(different)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing",
+        "no body",
+        "several",
+        "very many",
+        "head, then body",
+        "head, then body and more",
+        "ordinary, then hot, apart",
+        "denied on a hot route",
+        "head, then a body with a request in it",
+    ],
+)
+def test_what_the_lane_should_take_it_takes(pair, quiet, name):
+    before = pair.laned
+    pair.run(pair.compare([Piece(piece) for piece in TWISTS[name]]))
+    assert pair.laned > before
+
+
+def test_a_new_token_holds_for_connections_and_heads_that_are_known_already(pair, quiet):
+    async def both(server):
+        wire = Wire(server)
+        await settle()
+        statuses = []
+        for token in (None, TOKEN, None, b"other"):
+            server.set_token(token)
+            wire.transport.written.clear()
+            await wire.feed(Piece(HOT))
+            statuses.append(bytes(wire.transport.written[9:12]))
+        await wire.end()
+        return statuses
+
+    for server in pair.servers:
+        assert pair.run(both(server)) == [b"200", b"401", b"200", b"401"]
+        server.set_token(None)
+
+
+def test_a_held_head_goes_to_the_ordinary_lane_when_its_time_is_over(pair, quiet):
+    """Whether the timer fires before the rest comes must not matter."""
+
+    async def both(server):
+        wire = Wire(server)
+        await settle()
+        for piece in (HOT[:SPLIT], HOT[SPLIT : SPLIT + 3]):
+            await wire.feed(Piece(piece))
+        wire.protocol._release()
+        await settle()
+        await wire.feed(Piece(HOT[SPLIT + 3 :]))
+        await wire.feed(Piece(HOT))
+        written = bytes(wire.transport.written)
+        await wire.end()
+        return re.sub(rb'"calls":\d+', b"", comparable(written))
+
+    assert pair.run(both(pair.servers[0])) == pair.run(both(pair.servers[1]))
