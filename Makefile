@@ -26,12 +26,11 @@ test: $(READY) lint tools ## Run every check and test that leaves the machine as
 test-unit: $(READY) ## Run the tests that need nothing but Python
 	@$(PYTEST) tests/unit
 
-lint: $(READY) ## Check format, lint, types, layers and docstrings
+lint: $(READY) ## Check format, rules, docstrings, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-timings
-	@$(BIN)/interrogate --quiet sidecars/src operator/src
 
 format: $(READY) ## Format the code
 	@$(BIN)/ruff format --quiet .

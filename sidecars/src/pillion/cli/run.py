@@ -25,7 +25,7 @@ from pillion.kinds.selection import Namespace, Pod
 from pillion.kinds.snapshot import Snapshot, compile_snapshot
 from pillion.runtime.block import Identity, Refused
 from pillion.runtime.host import CONFIGURATION, ApplyResult, Host
-from pillion.runtime.journal import configure_journal
+from pillion.runtime import journal
 from pillion.runtime.server import Server
 from pillion.runtime.server_settings import ServerSettings
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; gives 1 when the first manifests are refused."""
-    configure_journal(level=args.log_level)
+    journal.configure(args.log_level)
     labels = _labels(args.label)
     folder = Folder(args.filename, recursive=args.recursive, namespace=args.namespace, labels=labels)
     bundle = folder.load()

@@ -13,7 +13,7 @@ from pillion.cli.errors import UsageError
 from pillion.cli.process import GRACE, data_folder, run_loop, serve
 from pillion.runtime.block import Identity
 from pillion.runtime.host import CONFIGURATION, Host
-from pillion.runtime.journal import configure_journal
+from pillion.runtime import journal
 from pillion.runtime.last_known_good import LastKnownGood
 from pillion.runtime.server import Server
 from pillion.runtime.server_settings import ServerSettings
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal."""
     if args.log_level not in ("debug", "info", "warning", "error"):
         raise UsageError(f'--log-level "{args.log_level}" is none of debug, info, warning, error')
-    configure_journal(level=args.log_level)
+    journal.configure(args.log_level)
     if not args.operator_url:
         raise UsageError("--operator-url is missing; set it or PILLION_OPERATOR_URL to the operator's stream listener")
     data_dir = data_folder(Path(args.data_dir))

@@ -30,6 +30,7 @@ from pillion.runtime.block import (
 )
 from pillion.runtime.clock import Clock, SystemClock
 from pillion.runtime.conditions import Conditions
+from pillion.runtime.journal import CONCEALED
 from pillion.runtime.operation import Answer, Call, HotAnswer, HotOperation, Operation, Reply
 from pillion.runtime.problems import Problem
 from pillion.runtime.tasks import Tasks
@@ -239,6 +240,8 @@ class Host:
             except Exception as error:
                 self._log.exception("a block failed to prepare a configuration", block=slot.name)
                 raise Refused(f"{slot.name} cannot run it ({type(error).__name__}); see the sidecar's log") from error
+        # From here on nothing that is written may show these values.
+        CONCEALED.replace(value for keys in secrets.values() for value in keys.values())
         for slot, one in prepared:
             one.commit()
             slot.on = slot.name in snapshot.blocks
