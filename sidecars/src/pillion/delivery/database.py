@@ -178,7 +178,8 @@ def _move_aside(path: Path, now: time.struct_time, what: str) -> Notice:
     while aside.exists():
         number += 1
         aside = aside.with_name(f"{aside.name.partition('+')[0]}+{number}")
-    for suffix in ("", "-wal", "-shm"):
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    for suffix in ("", "-wal"):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
@@ -190,7 +191,7 @@ def _move_aside(path: Path, now: time.struct_time, what: str) -> Notice:
 
 def damaged_files(path: Path) -> list[str]:
     """Give the names of files that were moved aside and are still there."""
-    return sorted(p.name for p in path.parent.glob(f"{path.name}.damaged-*") if not p.name.endswith(("-wal", "-shm")))
+    return sorted(p.name for p in path.parent.glob(f"{path.name}.damaged-*") if not p.name.endswith("-wal"))
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -161,7 +161,7 @@ class Desk:
             changed: adjusts the figures once it is committed; says when the delivery is due, None for not.
         """
         found, destination = await self._find(wanted)
-        entry = self._scheduler.claim(found.lane, found.seq)
+        entry = self._scheduler.claim(found.lane, found.seq, self._steady.now_ns())
         if entry is None:
             raise InFlight(wanted)
         unit = TaskUnit(lambda store: change(store, found))

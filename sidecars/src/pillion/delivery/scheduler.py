@@ -296,7 +296,7 @@ class Scheduler:
         else:
             self._review(lane, now_ns)
 
-    def claim(self, lane_id: int, seq: int) -> Entry | None:
+    def claim(self, lane_id: int, seq: int, now_ns: int) -> Entry | None:
         """Take a delivery out of play to change it by hand: nothing attempts or loads it until `settled`. None when it is in flight or claimed."""
         lane = self._lanes[lane_id]
         entry = lane.known.get(seq)
@@ -307,6 +307,7 @@ class Scheduler:
         if entry.taken or entry not in lane.ready:
             return None
         lane.ready.remove(entry)
+        self._review(lane, now_ns)
         return entry
 
     def is_in_flight(self, lane_id: int, seq: int) -> bool:
