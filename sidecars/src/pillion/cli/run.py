@@ -23,9 +23,9 @@ from pillion.kinds.bundle import Bundle, read_bundle
 from pillion.kinds.registry import BLOCKS, block_of, kinds
 from pillion.kinds.selection import Namespace, Pod
 from pillion.kinds.snapshot import Snapshot, compile_snapshot
+from pillion.runtime import journal
 from pillion.runtime.block import Identity, Refused
 from pillion.runtime.host import CONFIGURATION, ApplyResult, Host
-from pillion.runtime import journal
 from pillion.runtime.server import Server
 from pillion.runtime.server_settings import ServerSettings
 

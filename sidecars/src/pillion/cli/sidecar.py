@@ -11,9 +11,9 @@ from typing import Final
 
 from pillion.cli.errors import UsageError
 from pillion.cli.process import GRACE, data_folder, run_loop, serve
+from pillion.runtime import journal
 from pillion.runtime.block import Identity
 from pillion.runtime.host import CONFIGURATION, Host
-from pillion.runtime import journal
 from pillion.runtime.last_known_good import LastKnownGood
 from pillion.runtime.server import Server
 from pillion.runtime.server_settings import ServerSettings
