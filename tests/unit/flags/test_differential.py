@@ -33,8 +33,8 @@ def silent():
     logger.disabled = before
 
 
-class Departs(Exception):
-    """The oracle is about to do what it does differently on purpose of nobody."""
+class Departs(Exception):  # noqa: N818 - says what happens
+    """The oracle is about to do what it does differently from the reference."""
 
 
 NUMERAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -265,7 +265,7 @@ def ask_ours(rule, context):
     )
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(rules(3), contexts)
 def test_a_rule_gives_what_flagd_gives(rule, context):
     try:
