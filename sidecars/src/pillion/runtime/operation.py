@@ -38,11 +38,19 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One possible answer, for the description."""
+    """One possible answer, for the description.
+
+    Args:
+        description: when it is given, as a sentence.
+        type: the model of the body; None where it has none, `str` or `bytes` for what is no JSON.
+        media: the content type of the body.
+        further_media: content types that it has instead where the client asks for them by `Accept`.
+    """
 
     description: str
     type: Any = None
     media: str = JSON_MEDIA
+    further_media: tuple[str, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,15 +9,16 @@ Life: `Server(...)` → `start()` → `drain()` (main listeners close, requests 
 import asyncio
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from pillion.runtime.clock import Clock
 from pillion.runtime.conditions import Conditions
+from pillion.runtime.description import Description
 from pillion.runtime.endpoints import REQUEST_ID, Endpoint, HotEndpoint, OrdinaryEndpoint
 from pillion.runtime.exchange import Exchange
 from pillion.runtime.gate import Gate
@@ -67,22 +68,23 @@ class Server:
         self._admin_replies = Replies(clock)
         self._tcp_gate = Gate(check_host=True, allowed_hosts=settings.allowed_hosts)
         self._unix_gate = Gate(check_host=False)
-        self._operations = tuple(operations)
-        self._hot_operations = tuple(hot_operations)
-        _refuse_duplicates([*self._operations, *self._hot_operations])
+        main = [operation for operation in operations if "main" in operation.listener]
+        admin = [operation for operation in operations if "admin" in operation.listener]
+        self._description = Description("main", main, hot_operations, metrics)
+        self._admin_description = Description("admin", admin, (), metrics)
+        main += self._description.operations
+        admin += self._admin_description.operations
+        _refuse_duplicates([*main, *hot_operations])
+        _refuse_duplicates(admin)
         timeout = settings.body_timeout
         self._main_endpoints: list[Endpoint] = [
-            OrdinaryEndpoint(operation, self._tcp_gate, self._replies, timeout)
-            for operation in self._operations
-            if "main" in operation.listener
+            OrdinaryEndpoint(operation, self._tcp_gate, self._replies, timeout) for operation in main
         ]
         self._hot_endpoints = [
-            HotEndpoint(operation, self._tcp_gate, self._replies, timeout) for operation in self._hot_operations
+            HotEndpoint(operation, self._tcp_gate, self._replies, timeout) for operation in hot_operations
         ]
         self._admin_endpoints: list[Endpoint] = [
-            OrdinaryEndpoint(operation, None, self._admin_replies, timeout)
-            for operation in self._operations
-            if "admin" in operation.listener
+            OrdinaryEndpoint(operation, None, self._admin_replies, timeout) for operation in admin
         ]
         self._main: list[_Listener] = []
         self._admin: list[_Listener] = []
@@ -166,6 +168,11 @@ class Server:
     def socket_path(self) -> str:
         """Path of the unix socket; empty for none."""
         return self._settings.socket_path
+
+    @property
+    def openapi(self) -> Mapping[str, Any]:
+        """The description of the main listener."""
+        return self._description.document
 
     @property
     def traffic(self) -> Traffic:
