@@ -115,7 +115,7 @@ def _send_generated(session: requests.Session, url: str, operation: Any, example
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def send(case: Any) -> None:
             nonlocal sent
-            if time.monotonic() > end:
+            if sent and time.monotonic() > end:
                 return
             response = case.call(base_url=url, session=session, timeout=TIMEOUT)
             sent += 1

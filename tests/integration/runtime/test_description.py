@@ -96,4 +96,3 @@ def test_malformed_requests_never_meet_a_server_error(quiet):
         stop.set()
         thread.join(10)
     assert min(sent.values()) >= 1
-    assert sent["keepThing"] > 40
