@@ -17,6 +17,7 @@ from tests.support.cluster.fixtures import (  # noqa: F401 - pytest finds fixtur
     new_namespace,
     token_for,
 )
+from tests.support.cluster.node import product_image
 from tests.support.cluster.node.footprint import Footprint
 from tests.support.cluster.node.node import Node, NodeUnavailableError, open_node
 from tests.support.cluster.node.prerequisites import NODE_PROGRAMS, missing
@@ -65,6 +66,19 @@ def node(pytestconfig: pytest.Config) -> Iterator[Node]:
     except NodeUnavailableError as unavailable:
         pytest.skip(str(unavailable))
     assert before.differences(Footprint.take()) == []
+
+
+@pytest.fixture(scope="session")
+def image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The product's own image, built from its Dockerfile and loaded into the node: its name, for `imagePullPolicy: Never`.
+
+    The first build installs every dependency, so the first test that asks for it needs a time limit of minutes.
+    """
+    archive = tmp_path_factory.mktemp("image") / "pillion.tar"
+    product_image.build(archive, _say)
+    node.load(archive)
+    archive.unlink()  # half a gigabyte
+    return product_image.IMAGE
 
 
 @pytest.fixture(scope="session")
