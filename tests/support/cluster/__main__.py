@@ -1,9 +1,10 @@
-"""The harness on the command line: build the programs ahead of the tests, or say where they would come from.
+"""The harness on the command line: build the programs ahead of the tests, say where they would come from, clean up.
 
-python tests/support/cluster/__main__.py build [NAME...]     all that API tests need, or the named programs
-python tests/support/cluster/__main__.py build --background  the same, detached: `make` goes on, tests wait on the lock if they must
-python tests/support/cluster/__main__.py where               which source the tests would use
-    python tests/support/cluster/__main__.py clean               undo what a killed run of the node tests left on this machine
+python -m tests.support.cluster build [NAME...]     all that API tests need, or the named programs
+python -m tests.support.cluster build --node        all that node tests need
+python -m tests.support.cluster build --background  any of them, detached: `make` goes on, tests wait on the lock if they must
+python -m tests.support.cluster where               which source the API tests would use
+python -m tests.support.cluster clean               undo what a killed run of the node tests left on this machine
 """
 
 import argparse
@@ -15,6 +16,8 @@ if __package__ in {None, ""}:  # run as a file, as the Makefile does: make `test
     sys.path[0] = str(Path(__file__).parents[3])
 
 from tests.support.cluster import programs, sources
+from tests.support.cluster.node import node
+from tests.support.cluster.node.prerequisites import NODE_PROGRAMS
 
 
 def _say(line: str) -> None:
@@ -62,15 +65,15 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="build programs into the cache")
     build.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(sorted(programs.PROGRAMS))}")
+    build.add_argument("--node", action="store_true", help="all that node tests need")
     build.add_argument("--background", action="store_true", help="return at once; the build goes on at a low priority")
     commands.add_parser("where", help="say where the API server of the tests comes from")
     commands.add_parser("clean", help="undo what a killed run of the node tests left on this machine")
     options = parser.parse_args(arguments)
     if options.command == "build":
-        return _build(options.names, background=options.background)
+        names = [*options.names, *(NODE_PROGRAMS if options.node else ())]
+        return _build(names, background=options.background)
     if options.command == "clean":
-        from tests.support.cluster.node import node
-
         if not node.clean(_say):
             _say("nothing to undo")
         return 0

@@ -151,7 +151,7 @@ def _end_workloads(cluster: Cluster, containerd: Containerd) -> None:
     """Lets the kubelet end the containers while it lives: then their mounts and namespaces go the ordinary way."""
     workloads = "deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs"
     cluster.kubectl.run("delete", workloads, "--all", "--all-namespaces", "--wait=false", "--ignore-not-found")
-    cluster.kubectl.run("delete", "pods", "--all", "--all-namespaces", "--grace-period=0", "--force", "--wait=false")
+    cluster.kubectl.run("delete", "pods", "--all", "--all-namespaces", "--grace-period=1", "--wait=false")
     deadline = time.monotonic() + 30
     while (tasks := containerd.tasks()) and time.monotonic() < deadline:
         time.sleep(0.2)
