@@ -26,6 +26,11 @@ test: $(READY) lint tools ## Run every check and test that leaves the machine as
 test-unit: $(READY) ## Run the tests that need nothing but Python
 	@$(PYTEST) tests/unit
 
+test-node: $(READY) ## Run the tests on a real Kubernetes node on this machine (as root; says first what it does)
+	@$(BIN)/python tests/support/system_packages.py containerd runc containernetworking-plugins nftables iproute2 busybox-static buildah mmdebstrap
+	@$(BIN)/python -m tests.support.cluster build --node || echo "node tests will be skipped; the reason stands above"
+	@$(BIN)/pytest tests/node -rs
+
 lint: $(READY) ## Check format, rules, docstrings, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
