@@ -17,13 +17,13 @@ from pillion.runtime.problems import QUOTA_EXCEEDED, TYPE_BASE
 
 _SECOND: Final = 1_000_000_000
 _MILLISECOND: Final = 1_000_000
-_FRACTIONS: Final = tuple(str(n / 1000)[1:] for n in range(1000))
+FRACTIONS: Final = tuple(str(n / 1000)[1:] for n in range(1000))
 """`.0`, `.001` … `.999`; looking one up takes a tenth of formatting it."""
 
 _UNLIMITED: Final = '{"allowed":true,"policy":null,"rule":null,"limit":null,"remaining":null,"resetAfter":0,"retryAfter":0,"shadow":false}'
 
 
-class _Texts(NamedTuple):
+class Texts(NamedTuple):
     """What is known of one limit's answers beforehand."""
 
     allowed: str
@@ -53,16 +53,17 @@ class Answers:
     """
 
     def __init__(self, limits: Sequence[Limit]) -> None:
-        self._texts = [_texts(limit) for limit in limits]
+        self.texts = [_texts(limit) for limit in limits]
+        """What is known beforehand, by index of the limit."""
 
     def body(self, decision: Decision, cost: int) -> str:
         """Write the JSON of a decision on a request of *cost*."""
         limit = decision.limit
         if limit is None:
             return _denied(decision) if decision.denied_by else _UNLIMITED
-        texts = self._texts[limit.index]
+        texts = self.texts[limit.index]
         ms = -(-decision.reset_ns // _MILLISECOND)
-        reset = f"{ms // 1000}{_FRACTIONS[ms % 1000]}"
+        reset = f"{ms // 1000}{FRACTIONS[ms % 1000]}"
         retry_ns = decision.retry_ns
         if retry_ns == 0:
             return f'{texts.allowed}{decision.remaining},"resetAfter":{reset},"retryAfter":0,"shadow":false}}'
@@ -72,7 +73,7 @@ class Answers:
             retry = "null"
         else:
             ms = -(-retry_ns // _MILLISECOND)
-            detail, retry = "", f"{ms // 1000}{_FRACTIONS[ms % 1000]}"
+            detail, retry = "", f"{ms // 1000}{FRACTIONS[ms % 1000]}"
         shadow = "true" if decision.shadow else "false"
         return f'{start}{decision.remaining},"resetAfter":{reset},"retryAfter":{retry},"shadow":{shadow}{detail}}}'
 
@@ -82,11 +83,11 @@ class Answers:
         limit = told.limit
         if limit is None:
             return ""
-        texts = self._texts[limit.index]
+        texts = self.texts[limit.index]
         if len(told.applied) == 1:
             start = texts.alone
         else:
-            policies = ", ".join([self._texts[one.index].item for one in told.applied])
+            policies = ", ".join([self.texts[one.index].item for one in told.applied])
             start = f"RateLimit-Policy: {policies}\r\nRateLimit: {texts.name};r="
         if told.more_ns == NEVER:
             return f"{start}{told.remaining}\r\n"
@@ -146,13 +147,13 @@ def _too_costly(limit: Limit, cost: int) -> str:
     )
 
 
-def _texts(limit: Limit) -> _Texts:
+def _texts(limit: Limit) -> Texts:
     member = f'"policy":{_json(limit.policy)},"rule":{_json(limit.rule)},"limit":{limit.burst},"remaining":'
     name = structured_string(limit.name)
     seconds, rest = divmod(limit.per_ns, _SECOND)
     # A window must be whole seconds; one that is not is left out, as the draft allows.
     item = f"{name};q={limit.requests}" + (f";w={seconds}" if not rest else "")
-    return _Texts(
+    return Texts(
         allowed=f'{{"allowed":true,{member}',
         refused=f'{{"allowed":false,{member}',
         shadowed=f'{{"allowed":true,{member}',

@@ -7,24 +7,21 @@ the monotonic clock: windows are aligned as people expect, and no step of the wa
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
-from pillion.kinds.violations import did_you_mean
-from pillion.ratelimit.answers import Answers
+from pillion.ratelimit.checks import Checks, malformed_attributes, unknown_policy, wants_status
 from pillion.ratelimit.compiled import CompiledPolicy, CompiledSettings
 from pillion.ratelimit.counters import Counters
 from pillion.ratelimit.engine import Engine, UnknownPolicy
 from pillion.ratelimit.forwarded import attributes_of
 from pillion.ratelimit.kind import RATE_LIMIT_POLICY
 from pillion.ratelimit.matching import MalformedAttribute
-from pillion.ratelimit.messages import attribute_pointer, decode_batch, decode_check
 from pillion.ratelimit.metrics import Decisions, RateLimitCollector, RateLimitStatistics
 from pillion.ratelimit.routes import hot_operations, operations
 from pillion.runtime.block import Block, BlockConfiguration, Context, Prepared, Refused
-from pillion.runtime.operation import JSON_MEDIA, Answer, Call, HotAnswer, HotOperation, Operation
-from pillion.runtime.problems import PROBLEM_MEDIA, FieldError, Problem
+from pillion.runtime.operation import Answer, Call, HotAnswer, HotOperation, Operation
+from pillion.runtime.problems import PROBLEM_MEDIA, FieldError
 
 JSON = Any
 
@@ -33,9 +30,6 @@ SWEEP_PAUSE: Final = 0.05
 
 SWEEP_REST: Final = 5.0
 """Seconds between two sweeps: how long a counter may outlive its meaning while there is room."""
-
-_tuple: Final = tuple.__new__
-"""Makes a named tuple without its Python constructor, which would take longer than the decision."""
 
 
 class RateLimit:
@@ -51,8 +45,7 @@ class RateLimit:
         self._offset = context.clock.wall_ns() - context.clock.monotonic_ns()
         self._settings = CompiledSettings()
         self._counters = Counters(self._settings.max_keys)
-        self._engine = Engine({}, self._counters)
-        self._answers = Answers(())
+        self._checks = Checks(Engine({}, self._counters), self._counters)
         context.metrics.register(RateLimitCollector(self.statistics))
 
     def operations(self) -> Sequence[Operation]:
@@ -79,16 +72,16 @@ class RateLimit:
                     f"RateLimitPolicy {name}: {error}; upgrade the sidecar to the operator's version"
                 ) from None
         try:
-            engine = Engine(policies, self._counters, self._engine.tallies)
+            engine = Engine(policies, self._counters, self._checks.engine.tallies)
         except ValueError as error:
             raise Refused(f"a RateLimitPolicy cannot be read: {error}") from None
-        answers = Answers(engine.limits)
+        checks = Checks(engine, self._counters)
 
         def commit() -> None:
             self._settings = settings
             self._counters.max_keys = settings.max_keys
             engine.adopt()
-            self._engine, self._answers = engine, answers
+            self._checks = checks
 
         return Prepared(commit=commit)
 
@@ -104,7 +97,7 @@ class RateLimit:
 
     def statistics(self) -> RateLimitStatistics:
         """Give what it is doing now."""
-        engine, counters = self._engine, self._counters
+        engine, counters = self._checks.engine, self._counters
         return RateLimitStatistics(
             policies={
                 name: Decisions(tally.allowed, tally.limited, tally.shadowed) for name, tally in engine.tallies.items()
@@ -127,21 +120,15 @@ class RateLimit:
         Raises:
             Problem: the body cannot be read, or names an unknown policy; nothing was charged.
         """
-        check = decode_check(body)
-        try:
-            decision = self._engine.check(
-                check.policy, check.attributes, check.cost, self._monotonic_ns() + self._offset, peek=check.peek
-            )
-        except UnknownPolicy as unknown:
-            raise _unknown_policy(unknown) from None
-        except MalformedAttribute as wrong:
-            raise _malformed([FieldError(attribute_pointer("#", wrong.attribute), wrong.detail)]) from None
-        answers = self._answers
-        if query and not decision.allowed and ("enforce", "status") in parse_qsl(query):
-            refusal = answers.refusal(decision, check.cost)
-            return HotAnswer(refusal.status, refusal.headers, refusal.body, PROBLEM_MEDIA)
-        text = answers.body(decision, check.cost)
-        return _tuple(HotAnswer, (200, answers.headers(decision), text.encode(), JSON_MEDIA))
+        checks = self._checks
+        now = self._monotonic_ns() + self._offset
+        known = checks.remembered.get(body)
+        if known is not None:
+            shortcut, key, index, cost = known
+            answer = shortcut(key, index, cost, now, query != "" and wants_status(query))
+            if answer is not None:
+                return answer
+        return checks.answer(query, body, now)
 
     def check_batch(self, _rest: str, _query: str, body: bytes) -> HotAnswer:
         """Answer `POST /v1/ratelimit/check:batch`.
@@ -149,24 +136,7 @@ class RateLimit:
         Raises:
             Problem: a check cannot be read, or names an unknown policy; nothing was charged.
         """
-        checks = decode_batch(body).checks
-        engine, answers = self._engine, self._answers
-        plans, errors = [], []
-        for index, check in enumerate(checks):
-            try:
-                plans.append(engine.plan(check.policy, check.attributes))
-            except UnknownPolicy as unknown:
-                errors.append(FieldError(f"#/checks/{index}/policy", _no_policy(unknown)))
-            except MalformedAttribute as wrong:
-                errors.append(FieldError(attribute_pointer(f"#/checks/{index}", wrong.attribute), wrong.detail))
-        if errors:
-            raise _malformed(errors[:100])
-        now = self._monotonic_ns() + self._offset
-        results = [
-            answers.body(engine.decide(plan, check.cost, now, peek=check.peek), check.cost)
-            for check, plan in zip(checks, plans, strict=True)
-        ]
-        return HotAnswer(200, "", f'{{"results":[{",".join(results)}]}}'.encode())
+        return self._checks.answer_batch(body, self._monotonic_ns() + self._offset)
 
     async def authorize(self, call: Call[None]) -> Answer:
         """Answer `/v1/ratelimit/authorize`.
@@ -179,17 +149,19 @@ class RateLimit:
             request.method, request.headers.items(), request.remote, trusted_hops=self._settings.trusted_hops
         )
         cost = int(call.query("cost", "1"))
+        now = self._monotonic_ns() + self._offset
         try:
-            decision = self._engine.check(
-                call.query("policy") or None, attributes, cost, self._monotonic_ns() + self._offset
-            )
+            decision = self._checks.engine.check(call.query("policy") or None, attributes, cost, now)
         except UnknownPolicy as unknown:
-            raise _unknown_policy(unknown) from None
+            raise unknown_policy(unknown, "query:policy") from None
         except MalformedAttribute as wrong:
-            raise _malformed([FieldError(f"header:{wrong.attribute.removeprefix('header.')}", wrong.detail)]) from None
+            raise malformed_attributes(
+                [FieldError(f"header:{wrong.attribute.removeprefix('header.')}", wrong.detail)]
+            ) from None
+        answers = self._checks.answers
         if decision.allowed:
-            return Answer(headers=_fields(self._answers.headers(decision)))
-        refusal = self._answers.refusal(decision, cost, int(call.query("deny_status", "429")))
+            return Answer(headers=_fields(answers.headers(decision)))
+        refusal = answers.refusal(decision, cost, int(call.query("deny_status", "429")))
         headers = _fields(refusal.headers)
         return Answer(status=refusal.status, headers=headers, body=refusal.body, media=PROBLEM_MEDIA)
 
@@ -202,26 +174,6 @@ class RateLimit:
 def _fields(lines: str) -> dict[str, str]:
     """Turn header lines into fields, for the ordinary lane."""
     return dict(line.split(": ", 1) for line in lines.split("\r\n") if line)
-
-
-def _no_policy(unknown: UnknownPolicy) -> str:
-    return f'There is no policy "{unknown.name[:100]}" here; {did_you_mean(unknown.name[:253], unknown.known)}'
-
-
-def _unknown_policy(unknown: UnknownPolicy) -> Problem:
-    detail = _no_policy(unknown)
-    return Problem(
-        404,
-        "unknown-policy",
-        "Unknown policy",
-        detail,
-        errors=[FieldError("#/policy", "names no policy of this sidecar")],
-        extensions={"known-policies": unknown.known[:100]},
-    )
-
-
-def _malformed(errors: Sequence[FieldError]) -> Problem:
-    return Problem(422, "invalid-body", "Invalid body", f"{errors[0].pointer}: {errors[0].detail}.", errors=errors)
 
 
 def create(context: Context) -> Block:
