@@ -61,7 +61,7 @@ class Announcer:
             try:
                 await self._api.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body, resource="events")
             except ApiError as error:
-                self._log.debug("event not posted", error=str(error))
+                self._log.warning("event not posted", error=str(error))
             await asyncio.sleep(PACE)
 
     def _post(self, known: Known, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:
@@ -78,7 +78,7 @@ class Announcer:
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{key.name[:200]}.", "namespace": key.namespace},
+            "metadata": {"generateName": f"{key.name[:200].rstrip('.-')}-", "namespace": key.namespace},
             "eventTime": stamp,
             "reportingController": CONTROLLER,
             "reportingInstance": self._identity,

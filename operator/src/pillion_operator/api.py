@@ -75,7 +75,7 @@ class _ListMeta(msgspec.Struct, rename="camel"):
 
 class _MetadataList(msgspec.Struct):
     metadata: _ListMeta
-    items: list[_Listed]
+    items: list[_Listed] | None
 
 
 class Api:
@@ -202,7 +202,7 @@ class Api:
                 "GET", collection(plural), resource=plural, query=query, accept=METADATA_LIST, timeout=60.0
             )
             page = msgspec.json.decode(data, type=_MetadataList)
-            for item in page.items:
+            for item in page.items or ():  # null where there are none
                 yield item.metadata
             if not page.metadata.continue_:
                 return

@@ -47,12 +47,12 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose token it is."""
+    """Whose token it is; without a pod where the token is bound to none."""
 
     namespace: str
     service_account: str
-    pod: str
-    pod_uid: str
+    pod: str = ""
+    pod_uid: str = ""
 
 
 class Authenticator:
@@ -61,7 +61,7 @@ class Authenticator:
     Args:
         api: the way to the API server.
         remember: seconds for which a success is believed.
-        allow_unbound: accept tokens that are bound to no pod.
+        allow_unbound: accept sidecars' tokens that are bound to no pod.
     """
 
     def __init__(self, api: Api, *, remember: float, allow_unbound: bool) -> None:
@@ -75,7 +75,7 @@ class Authenticator:
         """Give the client behind an Authorization header.
 
         Raises:
-            Refusal: it is not let in.
+            Refusal: the token is not accepted.
         """
         scheme, _, token = authorization.strip().partition(" ")
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN or not token.isascii():
@@ -93,6 +93,20 @@ class Authenticator:
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return client
+
+    async def sidecar(self, authorization: str) -> Client:
+        """Give the sidecar behind an Authorization header: a client with a pod.
+
+        Raises:
+            Refusal: it is not let in.
+        """
+        client = await self.client(authorization)
+        if client.pod:
+            return client
+        if not self._allow_unbound:
+            detail = "the token is bound to no pod; use a projected volume (serviceAccountToken), or kubectl create token --bound-object-kind Pod"
+            raise Refusal(403, "unbound-token", "Token bound to no pod", detail)
+        return msgspec.structs.replace(client, pod_uid=f"unbound:{client.namespace}:{client.service_account}")
 
     async def labels(self, client: Client) -> dict[str, str]:
         """Give the labels of the client's pod, as they are now.
@@ -125,14 +139,14 @@ class Authenticator:
             )
         except ApiError as error:
             raise _cannot_tell(f"the token cannot be reviewed: {error}") from None
-        return client_of(review.get("status") or {}, allow_unbound=self._allow_unbound)
+        return client_of(review.get("status") or {})
 
 
-def client_of(status: JSON, *, allow_unbound: bool) -> Client:
+def client_of(status: JSON) -> Client:
     """Read the status of a TokenReview; pure.
 
     Raises:
-        Refusal: it does not let the client in.
+        Refusal: it does not authenticate a service account for us.
     """
     if not status.get("authenticated"):
         raise Refusal(
@@ -151,12 +165,8 @@ def client_of(status: JSON, *, allow_unbound: bool) -> Client:
         raise Refusal(403, "no-service-account", "Not a service account", "only tokens of service accounts are let in")
     extra = user.get("extra") or {}
     pod, uid = _one(extra, _POD_NAME), _one(extra, _POD_UID)
-    if not (pod and uid):
-        if not allow_unbound:
-            detail = "the token is bound to no pod; use a projected volume (serviceAccountToken), or kubectl create token --bound-object-kind Pod"
-            raise Refusal(403, "unbound-token", "Token bound to no pod", detail)
-        pod, uid = "", f"unbound:{username}"
-    return Client(namespace=namespace, service_account=account, pod=pod, pod_uid=uid)
+    bound = bool(pod and uid)
+    return Client(namespace=namespace, service_account=account, pod=pod if bound else "", pod_uid=uid if bound else "")
 
 
 def _one(extra: JSON, name: str) -> str:

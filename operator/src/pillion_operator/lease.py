@@ -61,14 +61,22 @@ class Leadership:
         api: the way to the API server.
         registry: where metrics are registered.
         changed: called with whether this replica leads, whenever that changes.
+        now: own monotonic seconds; the event loop's unless a test has another clock.
     """
 
     def __init__(
-        self, settings: Settings, api: Api, registry: CollectorRegistry, changed: Callable[[bool], None]
+        self,
+        settings: Settings,
+        api: Api,
+        registry: CollectorRegistry,
+        changed: Callable[[bool], None],
+        *,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._api = api
         self._changed = changed
+        self._now = now or asyncio.get_running_loop().time
         self._observed = Observed()
         self._renewed_at: float | None = None
         self._told = False
@@ -83,8 +91,7 @@ class Leadership:
     @property
     def leading(self) -> bool:
         """Whether this replica may write now."""
-        now = asyncio.get_running_loop().time()
-        return self._renewed_at is not None and now < self._renewed_at + self._settings.lease_renew_deadline
+        return self._renewed_at is not None and self._now() < self._renewed_at + self._settings.lease_renew_deadline
 
     @property
     def leader_address(self) -> str:
@@ -121,8 +128,7 @@ class Leadership:
             self._log.warning("lease not given back; it expires by itself", error=str(error))
 
     async def _attempt(self) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self._now()
         try:
             lease = await self._api.get(self._path, resource="leases")
         except ApiError as error:
@@ -131,8 +137,8 @@ class Leadership:
             await self._api.create(self._collection, self._new(), resource="leases")
             self._holding(began)
             return
-        self._observe(lease, loop.time())
-        choice = choose(self._observed, self._settings.identity, loop.time())
+        self._observe(lease, self._now())
+        choice = choose(self._observed, self._settings.identity, self._now())
         if choice is Choice.WAIT:
             self._renewed_at = None
             return

@@ -6,6 +6,7 @@ The leader's address stands in the Lease; replicas prove that they are replicas 
 """
 
 import asyncio
+import io
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Annotated, Final
@@ -107,7 +108,7 @@ class Peers:
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), timeout=timeout) as session,
                 session.post(
                     address + REPORT_PATH,
-                    data=body,
+                    data=io.BytesIO(body),
                     headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
                     server_hostname=settings.peer_server_name or None,
                 ) as response,

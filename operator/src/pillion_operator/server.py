@@ -140,11 +140,11 @@ class Server:
 
         return answer
 
-    async def _client(self, request: web.Request) -> Client:
-        return await self._authenticator.client(request.headers.get("Authorization", ""))
+    async def _sidecar(self, request: web.Request) -> Client:
+        return await self._authenticator.sidecar(request.headers.get("Authorization", ""))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        client = await self._client(request)
+        client = await self._sidecar(request)
         if self._stopping or len(self._controller.distribution) >= self._settings.max_streams:
             raise Refusal(503, "no-room", "No room for another stream", "this replica is stopping or full; try again")
         revision = request.query.get("revision", "")
@@ -194,7 +194,7 @@ class Server:
         await response.write_eof()
 
     async def _acknowledge(self, request: web.Request) -> web.StreamResponse:
-        client = await self._client(request)
+        client = await self._sidecar(request)
         said = _decoded(await _body(request, exchange.MAX_ACKNOWLEDGEMENT_BYTES), Acknowledgement)
         if not self._controller.acknowledged(client.namespace, PodUid(client.pod_uid), said):
             detail = "this replica does not hold the stream of your pod; open it, or post again on a new connection"
@@ -204,7 +204,7 @@ class Server:
         return web.Response(status=204)
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
-        client = await self._client(request)
+        client = await self._authenticator.client(request.headers.get("Authorization", ""))
         if not self._own_account or f"{client.namespace}/{client.service_account}" != self._own_account:
             raise Refusal(403, "no-replica", "Not a replica", "only replicas of the operator may report")
         self._take_report(_decoded(await _body(request, MAX_REPORT_BYTES), Report))
@@ -238,6 +238,8 @@ def _decoded(body: bytes, model: Any) -> Any:
         raise Refusal(422, "invalid-body", "Invalid body", f"the body does not fit: {error}") from None
     except msgspec.DecodeError as error:
         raise Refusal(400, "malformed-request", "Malformed request", f"the body is no JSON: {error}") from None
+    except RecursionError:
+        raise Refusal(400, "malformed-request", "Malformed request", "the body is nested too deeply") from None
 
 
 def _problem(refusal: Refusal) -> web.Response:
