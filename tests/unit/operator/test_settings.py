@@ -1,0 +1,53 @@
+"""Settings: one list for flags, help and documentation; impossible ones are refused by name."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from pillion_operator import settings
+from pillion_operator.settings import InvalidSettingsError, Settings, from_arguments
+
+
+def parsed(*arguments):
+    parser = argparse.ArgumentParser()
+    settings.add_arguments(parser)
+    return from_arguments(parser.parse_args(arguments))
+
+
+def test_flags_become_settings():
+    found = parsed("--insecure", "--kubeconfig", "/k", "--max-streams", "7", "--settle-time", "0.5")
+
+    assert (found.insecure, found.kubeconfig, found.max_streams, found.settle_time) == (True, Path("/k"), 7, 0.5)
+    assert found.lease_duration == Settings().lease_duration
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), "--tls-cert and --tls-key, or --insecure"),
+        (("--tls-cert", "c"), "--tls-cert and --tls-key belong together"),
+        (("--tls-cert", "c", "--tls-key", "k", "--insecure"), "--insecure contradicts"),
+        (("--insecure", "--status-workers", "0"), "--status-workers: '0'"),
+        (("--insecure", "--secret-interval", "soon"), "--secret-interval: 'soon'"),
+        (("--insecure", "--stream-address", "here"), "--stream-address: 'here'"),
+        (("--insecure", "--lease-renew-deadline", "20"), "--lease-renew-deadline"),
+        (("--insecure", "--advertise-url", "https://x"), "--peer-token-file"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_flag_and_the_fix(arguments, named):
+    with pytest.raises(InvalidSettingsError) as refused:
+        parsed(*arguments)
+
+    assert named in str(refused.value)
+
+
+def test_every_setting_is_described():
+    for line in settings.documentation().splitlines()[2:]:
+        assert len(line.split(" | ")[2]) > 20, line
+
+
+def test_the_documentation_holds_the_current_table():
+    page = Path(__file__).parents[3] / "docs" / "operator.md"
+
+    assert settings.documentation() in page.read_text()
