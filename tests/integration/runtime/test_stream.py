@@ -33,8 +33,15 @@ def revision_of(value):
     return hashlib.sha256(json.dumps({"value": value}).encode()).hexdigest()
 
 
+async def soon(holds):
+    """Wait for something that happens in another task without announcing itself."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - what is observed has no event
+            await asyncio.sleep(0.005)
+
+
 class Operator:
-    """Plays one script per connection; each step is bytes to send, a number of seconds to wait, or "hang"."""
+    """Plays one script per connection; each step is bytes to send, an event to wait for, "cut" or "hang"."""
 
     def __init__(self):
         self.scripts, self.connections, self.acks = [], [], []
@@ -55,6 +62,8 @@ class Operator:
         for step in script:
             if step == "hang":
                 await self._end.wait()
+            elif isinstance(step, asyncio.Event):
+                await step.wait()
             elif step == "cut":
                 request.transport.abort()
             else:
@@ -82,7 +91,7 @@ class Operator:
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = "http://127.0.0.1:%d" % runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield self
         self._end.set()
         await runner.cleanup()
@@ -144,8 +153,7 @@ async def test_a_snapshot_is_applied_acknowledged_and_kept(operator, tmp_path):
     async with sidecar.running():
         await operator.until(lambda: operator.acks)
         (ack,) = operator.acks
-        while not (tmp_path / "last.json").exists():
-            await asyncio.sleep(0.01)
+        await soon((tmp_path / "last.json").exists)
 
     assert sidecar.applied == [(1, {"s": {"k": b"\x00v"}})]
     assert (ack.revision, ack.applied, ack.unready[0].reason) == (revision_of(1), True, "R")
@@ -283,11 +291,12 @@ async def test_only_the_newest_snapshot_is_applied_while_one_is_under_way(operat
         return await plain(document, secrets)
 
     sidecar.stream._apply = slow
-    operator.scripts = [[snapshot(1), snapshot(2), snapshot(3), "hang"]]
+    later = asyncio.Event()
+    operator.scripts = [[snapshot(1), later, snapshot(2), snapshot(3), "hang"]]
     async with sidecar.running():
         await begun.wait()
-        while sidecar.stream.statistics.snapshots < 3:
-            await asyncio.sleep(0.01)
+        later.set()
+        await soon(lambda: sidecar.stream.statistics.snapshots == 3)
         go_on.set()
         await operator.until(lambda: operator.acks and operator.acks[-1].revision == revision_of(3))
 
@@ -323,8 +332,7 @@ async def test_a_missing_token_file_is_said_and_waited_for(operator, tmp_path):
     sidecar = Sidecar(operator, tmp_path)
     (tmp_path / "token").unlink()
     async with sidecar.running():
-        while not sidecar.stale:
-            await asyncio.sleep(0)
+        await soon(lambda: sidecar.stale)
         assert "the token file" in sidecar.stale[0]
         (tmp_path / "token").write_text("token-late")
         await operator.until(lambda: operator.connections)
@@ -337,7 +345,6 @@ async def test_a_refusal_of_the_host_is_not_cleared_by_a_new_stream(operator, tm
     sidecar.conditions.set(CONFIGURATION, "warn", "configuration abc is refused")
     async with sidecar.running():
         await operator.until(lambda: operator.connections)
-        while not sidecar.stream.statistics.connected:
-            await asyncio.sleep(0)
+        await soon(lambda: sidecar.stream.statistics.connected)
 
         assert sidecar.stale == ["configuration abc is refused"]

@@ -354,9 +354,7 @@ class ConfigurationStream:
         url = self._settings.url + exchange.ACKNOWLEDGE_PATH
         headers = {"Content-Type": "application/json"}
         try:
-            async with session.post(
-                url, data=msgspec.json.encode(outbox), headers=headers, timeout=timeout
-            ) as response:
+            async with session.post(url, data=_encoded(outbox), headers=headers, timeout=timeout) as response:
                 if response.status == 204:
                     return True
                 # 409 says that another replica of the operator holds our stream; it closes the connection, and the next one may lead there.
@@ -371,6 +369,19 @@ class ConfigurationStream:
         ) as error:  # RuntimeError: the session closed under us
             self._log.debug("acknowledgement not delivered", reason=_short(error))
             return False
+
+
+def _encoded(outbox: Acknowledgement) -> bytes:
+    """Write an acknowledgement within its bound: what became of the revision always fits, of long lists the first part."""
+    body = msgspec.json.encode(outbox)
+    while len(body) > exchange.MAX_ACKNOWLEDGEMENT_BYTES:
+        outbox = msgspec.structs.replace(
+            outbox,
+            observed=outbox.observed[: len(outbox.observed) // 2],
+            unready=outbox.unready if outbox.observed else outbox.unready[: len(outbox.unready) // 2],
+        )
+        body = msgspec.json.encode(outbox)
+    return body
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> StreamLost:
