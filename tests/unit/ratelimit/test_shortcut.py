@@ -65,18 +65,33 @@ def test_all_ways_give_the_same_bytes_and_leave_the_same_memory(data, algorithm,
             requests = burst
         for way in ways:
             way.configure(policy(algorithm, requests, per, burst))
-        pauses = st.sampled_from([0, 0, 1, token, token - 1, per, -token]) | st.integers(0, 3 * token)
+        pauses = st.sampled_from([0, 0, 1, token, token - 1, per, -token, -per, "edge", "brink"]) | st.integers(
+            0, 3 * token
+        )
         costs = st.sampled_from([1, 1, burst, burst + 1])
         requests_made = st.lists(
             st.tuples(pauses, st.sampled_from("aaabcdefg"), costs, st.sampled_from(["", "", "enforce=status"]))
         )
         for pause, user, cost, query in data.draw(requests_made):
-            now += pause
+            edge = per - now % per
+            now += {"edge": edge, "brink": edge - 1}.get(pause, pause)
             body = msgspec.json.encode({"policy": "p", "attributes": {"user": user}, "cost": cost})
             answers = [way.answer(body, now, query) for way in ways]
 
             assert answers[0] == answers[1] == answers[2]
             assert ways[0].state() == ways[1].state() == ways[2].state()
+
+
+@pytest.mark.parametrize(("requests", "per"), [(1, SECOND), (1, SECOND + 1), (2, 3 * SECOND), (100, 60 * SECOND)])
+def test_the_seconds_until_more_are_the_same(requests, per):
+    ways = [Way("short"), Way("general")]
+    for way in ways:
+        way.configure(policy("gcra", requests, per, 3))
+    for step in range(12):
+        body = b'{"attributes":{"user":"a"}}'
+        answers = [way.answer(body, NOW + step * per // requests // 4, "") for way in ways]
+
+        assert answers[0] == answers[1]
 
 
 @pytest.fixture
