@@ -19,7 +19,8 @@ from pillion.kinds.violations import FieldPath, Violation, at, did_you_mean
 _ADMITTED_DEPTH: Final = MAX_DEPTH - 8
 """Levels that a rule may have; the rest is for what compilation puts around it (schedules)."""
 
-_MANY: Final = MAX_NODES
+_MANY: Final = 1_000_000_000
+"""Operands without a bound of their own; the rule has one."""
 
 ARITY: Final[dict[str, tuple[int, int]]] = {
     **dict.fromkeys(OPERATORS, (1, _MANY)),
