@@ -28,7 +28,7 @@ def relate(specs: Mapping[str, FeatureFlagSpec]) -> Iterator[tuple[str, Violatio
         else:
             owners[key] = name
     chains = _Chains({key: specs[name] for key, name in owners.items()})
-    for name in sorted(specs):
+    for name in sorted(name for name, spec in specs.items() if not spec.suspend):
         for violation in chains.check(specs[name].key or name, specs[name].requires):
             yield name, violation
 
@@ -66,7 +66,7 @@ class _Chains:
                     fix="remove one of the requirements",
                 )
                 return
-        if self._weight(key) > MAX_CHAIN:
+        if self._weight(key) > MAX_CHAIN and not self._leads_into_a_circle(key):
             yield Violation(
                 path=at(SPEC, "requires"),
                 rule=f"leads to more than {MAX_CHAIN} evaluations of other flags",
@@ -79,7 +79,7 @@ class _Chains:
         )
 
     def _path(self, start: str, goal: str) -> list[str]:
-        """Give a way from *start* to *goal* along requirements; empty where there is none."""
+        """Give a way from *start* to *goal* along requirements; empty where there is none, or none within the bound."""
         came: dict[str, str] = {start: ""}
         queue = [start]
         for key in queue:
@@ -89,10 +89,21 @@ class _Chains:
                     way.append(came[way[-1]])
                 return way[::-1]
             for other in self._needs(key):
-                if other not in came:
+                if other not in came and len(came) <= MAX_CHAIN:
                     came[other] = key
                     queue.append(other)
         return []
+
+    def _leads_into_a_circle(self, key: str) -> bool:
+        """Tell whether a flag on the way is part of a circle: then those in it are told, and the others have nothing to correct."""
+        return any(self._path(need, other) for other in self._reach(key) for need in self._needs(other))
+
+    def _reach(self, key: str) -> list[str]:
+        """Give the keys that *key* requires, directly or not, up to the bound."""
+        reached = self._needs(key)
+        for other in reached:
+            reached += [need for need in self._needs(other) if need not in reached][: MAX_CHAIN - len(reached)]
+        return reached
 
     def _weight(self, key: str) -> int:
         """Count the evaluations that one of *key* causes, up to just over the bound."""
