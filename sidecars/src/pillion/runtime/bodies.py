@@ -30,10 +30,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.DecodeError as error:
         raise invalid_body(error) from None
-    except UnicodeDecodeError as error:
-        raise malformed(
-            f"The body is no JSON: it is not UTF-8 at byte {error.start}.", FieldError("#", "is not UTF-8")
-        ) from None
+    except UnicodeDecodeError:
+        raise malformed("The body is no JSON: a text in it is not UTF-8.", FieldError("#", "is not UTF-8")) from None
     except RecursionError:
         raise malformed("The body is nested too deeply; flatten it.", FieldError("#", "is nested too deeply")) from None
 

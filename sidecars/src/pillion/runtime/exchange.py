@@ -16,7 +16,7 @@ from pillion.runtime import requestids, telemetry
 from pillion.runtime.clock import Clock
 from pillion.runtime.endpoints import REQUEST_ID, ROUTE
 from pillion.runtime.gate import Gate
-from pillion.runtime.problems import FieldError, Problem, malformed
+from pillion.runtime.problems import FieldError, Problem
 from pillion.runtime.replies import REASONS, Replies
 from pillion.runtime.traffic import UNMATCHED, Traffic
 
@@ -90,7 +90,7 @@ class Exchange:
     async def _answer(self, request: web.Request, request_id: str) -> web.StreamResponse:
         """Answer one request; what goes wrong becomes a problem."""
         try:
-            target = ascii_target(request)
+            target = request.raw_path
             self._gate.admit(
                 request.headers.get(hdrs.HOST, ""),
                 request.headers.get(hdrs.ORIGIN),
@@ -110,20 +110,6 @@ class Exchange:
         except Exception:  # noqa: BLE001 - whatever a handler raises is answered
             _log.exception("request failed", request_id=request_id, method=request.method, route=route_of(request))
             return self._replies.problem(internal(), request_id)
-
-
-def ascii_target(request: web.BaseRequest) -> str:
-    """Give the request target as it was sent.
-
-    Raises:
-        Problem: 400 where it is no ASCII (RFC 3986 section 2 knows nothing else).
-    """
-    target = request.raw_path
-    if not target.isascii():
-        raise malformed(
-            "The path holds bytes that are no ASCII; percent-encode them.", FieldError("path:", "is no ASCII")
-        )
-    return target
 
 
 def route_of(request: web.Request) -> str:
