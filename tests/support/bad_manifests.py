@@ -57,9 +57,7 @@ _VARIABLES = (
 
 def _content(subject: str = "Hi", text: str = "Hello", *, html: str = "", locale: str = "en") -> str:
     page = f", html: {json.dumps(html)}" if html else ""
-    return (
-        f"{_VARIABLES}\nchannels: {{email: {{content: {{{locale}: {{subject: {json.dumps(subject)}, text: {json.dumps(text)}{page}}}}}}}}}"
-    )
+    return f"{_VARIABLES}\nchannels: {{email: {{content: {{{locale}: {{subject: {json.dumps(subject)}, text: {json.dumps(text)}{page}}}}}}}}}"
 
 
 BAD: tuple[Bad, ...] = (
@@ -157,7 +155,7 @@ BAD: tuple[Bad, ...] = (
     # WebhookEndpoint
     _hook("no-url", "url: ''", "spec.url", ""),
     _hook("ftp", "url: ftp://example.com/x", "spec.url", "ftp"),
-    _hook("url-credentials", "url: https://user:pass@example.com/x", "spec.url", "credentials", by="meaning"),
+    _hook("url-credentials", "url: https://user:pass@example.com/x", "spec.url", "user or password", by="meaning"),
     _hook("url-no-host", "url: https:///x", "spec.url", "host", by="meaning"),
     _hook("url-port", "url: https://example.com:99999/x", "spec.url", "port", by="meaning"),
     _hook("scheme", "signing: {scheme: hmac, secretRef: {name: hook, key: secret}}", "spec.signing.scheme", "standard"),
@@ -168,7 +166,7 @@ BAD: tuple[Bad, ...] = (
         "spec.signing.secret",
         "no field",
     ),
-    _hook("schedule-empty", "retry: {schedule: []}", "spec.retry.schedule", "at least 1"),
+    _hook("schedule-long", f"retry: {{schedule: [{', '.join(['5s'] * 99)}]}}", "spec.retry.schedule", "at most"),
     _hook("schedule-word", "retry: {schedule: [soon]}", "spec.retry.schedule[0]", "soon"),
     _hook("schedule-endless", "retry: {schedule: [400d]}", "spec.retry.schedule[0]", "400d", by="meaning"),
     _hook("jitter", "retry: {schedule: [5s], jitter: 150%}", "spec.retry.jitter", "150%"),
@@ -179,7 +177,13 @@ BAD: tuple[Bad, ...] = (
     _hook("event-pattern", "events: ['order.*.*x']", "spec.events[0]", "order"),
     _hook("header-newline", 'headers: {X-A: "a\\r\\nX-B: b"}', 'spec.headers["X-A"]', "X-B"),
     _hook("header-reserved", "headers: {webhook-id: a}", "spec.headers", "webhook-id", by="meaning"),
-    _hook("egress-cidr", "egress: {allow: [{cidr: 10.0.0.0}]}", "spec.egress.allow[0].cidr", "10.0.0.0", by="meaning"),
+    _hook(
+        "egress-cidr",
+        "egress: {allow: [{cidr: 10.0.0.0/33}]}",
+        "spec.egress.allow[0].cidr",
+        "10.0.0.0/33",
+        by="meaning",
+    ),
     _hook("retention", "retention: {succeeded: forever}", "spec.retention.succeeded", "forever"),
     # NotificationTemplate
     _mail("no-channels", f"{_VARIABLES}\nchannels: {{}}", "spec.channels", ""),

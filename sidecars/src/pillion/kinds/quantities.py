@@ -24,15 +24,27 @@ _BINARY: Final = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 <<
 DURATION_PATTERN: Final = r"^(\d{1,9}d)?(\d{1,9}h)?(\d{1,9}m)?(\d{1,9}s)?(\d{1,9}ms)?$"
 """Units may be left out, but stand in this order and at most once each. The length bound (1) refuses the empty string."""
 
+PERCENTAGE_PATTERN: Final = r"^(100|\d{1,2})%$"
+
 SIZE_PATTERN: Final = r"^\d{1,15}(Ki|Mi|Gi|Ti)?$"
 
-Duration = Annotated[str, Meta(pattern=DURATION_PATTERN, min_length=2, max_length=32)]
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=DURATION_PATTERN, min_length=2, max_length=32, description="A duration, as in 250ms, 30s, 1h30m or 7d."
+    ),
+]
 """A length of time, as text in the manifest; `parse_duration` gives nanoseconds."""
 
-Size = Annotated[str, Meta(pattern=SIZE_PATTERN, min_length=1, max_length=20)]
+Size = Annotated[
+    str, Meta(pattern=SIZE_PATTERN, min_length=1, max_length=20, description="Bytes, as in 512, 64Ki or 10Mi.")
+]
 """A number of bytes, as text in the manifest; `parse_size` gives bytes."""
 
-Percentage = Annotated[str, Meta(pattern=r"^(100|\d{1,2})%$", min_length=2, max_length=4)]
+Percentage = Annotated[
+    str,
+    Meta(pattern=PERCENTAGE_PATTERN, min_length=2, max_length=4, description="A whole percentage, from 0% to 100%."),
+]
 """A whole percentage from 0% to 100%."""
 
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from pillion.kinds.model import JSON, Model
+from pillion.kinds.quantities import DURATION_PATTERN, PERCENTAGE_PATTERN, SIZE_PATTERN
 from pillion.kinds.schema import Schema
 from pillion.kinds.violations import FieldPath, Violation, at, did_you_mean
 
@@ -22,6 +23,14 @@ _TYPE_NAMES = {
     "number": "a number",
     "boolean": "true or false",
 }
+
+
+_PATTERN_NAMES = {
+    DURATION_PATTERN: "is not a duration",
+    SIZE_PATTERN: "is not a size",
+    PERCENTAGE_PATTERN: "is not a percentage",
+}
+"""What a person calls a value that does not match, where a pattern says little to one."""
 
 
 def with_defaults(value: JSON, schema: Schema) -> JSON:
@@ -54,8 +63,11 @@ def without_nulls(value: JSON, schema: Schema) -> JSON:
     return value
 
 
-def check_structure(value: JSON, schema: Schema, path: FieldPath) -> Iterator[Violation]:
-    """Yield everything in *value* that *schema* refuses. Expects defaults to be filled in."""
+def check_structure(value: JSON, schema: Schema, path: FieldPath, about: str = "") -> Iterator[Violation]:
+    """Yield everything in *value* that *schema* refuses. Expects defaults to be filled in.
+
+    *about* is the description of the list or map around an item that has none of its own, for the fix.
+    """
     if schema.get("x-kubernetes-preserve-unknown-fields"):
         return
     kind = schema["type"]
@@ -64,11 +76,11 @@ def check_structure(value: JSON, schema: Schema, path: FieldPath) -> Iterator[Vi
         return
     match kind:
         case "object":
-            yield from _object(value, schema, path)
+            yield from _object(value, schema, path, about)
         case "array":
-            yield from _array(value, schema, path)
+            yield from _array(value, schema, path, about)
         case "string":
-            yield from _string(value, schema, path)
+            yield from _string(value, schema, path, about)
         case "integer" | "number":
             yield from _number(value, schema, path)
 
@@ -154,7 +166,7 @@ def _type_fix(value: JSON, kind: str) -> str:
     return f"write {_TYPE_NAMES[kind]}"
 
 
-def _object(value: Mapping[str, JSON], schema: Schema, path: FieldPath) -> Iterator[Violation]:
+def _object(value: Mapping[str, JSON], schema: Schema, path: FieldPath, about: str) -> Iterator[Violation]:
     for name in value:
         if not isinstance(name, str):
             yield Violation(path=path, value=name, rule="is a key that is no string", fix=_type_fix(name, "string"))
@@ -181,10 +193,12 @@ def _object(value: Mapping[str, JSON], schema: Schema, path: FieldPath) -> Itera
     if len(value) < schema.get("minProperties", 0):
         yield Violation(path=path, rule=f"needs at least {schema['minProperties']} entries", fix="add one")
     for name, item in value.items():
-        yield from check_structure(item, schema["additionalProperties"], at(path, name))
+        yield from check_structure(
+            item, schema["additionalProperties"], at(path, name), schema.get("description", about)
+        )
 
 
-def _array(value: list[JSON], schema: Schema, path: FieldPath) -> Iterator[Violation]:
+def _array(value: list[JSON], schema: Schema, path: FieldPath, about: str) -> Iterator[Violation]:
     if len(value) > schema.get("maxItems", len(value)):
         yield Violation(
             path=path, rule=f"has {len(value)} items, at most {schema['maxItems']} are allowed", fix="remove some"
@@ -192,7 +206,7 @@ def _array(value: list[JSON], schema: Schema, path: FieldPath) -> Iterator[Viola
     if len(value) < schema.get("minItems", 0):
         yield Violation(path=path, rule=f"needs at least {schema['minItems']} items", fix="add one")
     for index, item in enumerate(value):
-        yield from check_structure(item, schema["items"], at(path, index))
+        yield from check_structure(item, schema["items"], at(path, index), schema.get("description", about))
     keys = schema.get("x-kubernetes-list-map-keys")
     if keys and all(isinstance(item, dict) for item in value):
         seen: set[tuple[str, ...]] = set()
@@ -208,7 +222,7 @@ def _array(value: list[JSON], schema: Schema, path: FieldPath) -> Iterator[Viola
             seen.add(identity)
 
 
-def _string(value: str, schema: Schema, path: FieldPath) -> Iterator[Violation]:
+def _string(value: str, schema: Schema, path: FieldPath, about: str) -> Iterator[Violation]:
     if "enum" in schema and value not in schema["enum"]:
         yield Violation(
             path=path, value=value, rule="is not one of the allowed values", fix=did_you_mean(value, schema["enum"])
@@ -222,8 +236,9 @@ def _string(value: str, schema: Schema, path: FieldPath) -> Iterator[Violation]:
             path=path, value=value, rule=f"is shorter than {schema['minLength']} characters", fix="write a value"
         )
     elif "pattern" in schema and not re.search(_rooted(schema["pattern"]), value):
+        rule = _PATTERN_NAMES.get(schema["pattern"], f"does not match {schema['pattern']}")
         yield Violation(
-            path=path, value=value, rule=f"does not match {schema['pattern']}", fix=schema.get("description", "")
+            path=path, value=value, rule=rule, fix=schema.get("description", about) or "see its description"
         )
 
 
