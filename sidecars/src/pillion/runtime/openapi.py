@@ -128,7 +128,8 @@ class _Schemas:
         self._by_type: list[tuple[Any, JSON]] = []
         types: list[Any] = []
         for operation in operations:
-            for kind in (operation.body, *(reply.type for reply in operation.replies.values())):
+            further = operation.body_models.values() if isinstance(operation, Operation) else ()
+            for kind in (operation.body, *further, *(reply.type for reply in operation.replies.values())):
                 if kind not in {None, bytes, str, ProblemDocument} and kind not in types:
                     _check(operation, kind)
                     types.append(kind)
@@ -219,7 +220,10 @@ def _parameter(parameter: Parameter) -> JSON:
 def _request_body(operation: Operation | HotOperation, schemas: _Schemas) -> JSON:
     medias = operation.body_media if isinstance(operation, Operation) else (JSON_MEDIA,)
     if operation.body is bytes:
-        content: JSON = {media: {} for media in medias}
+        models = operation.body_models if isinstance(operation, Operation) else {}
+        content: JSON = {
+            media: {"schema": schemas.schema(models[media])} if media in models else {} for media in medias
+        }
         required = isinstance(operation, Operation) and operation.body_required
     else:
         content = {media: {"schema": schemas.schema(operation.body)} for media in medias}

@@ -106,6 +106,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         handler: what answers.
         body: the model of the JSON body; None for an operation that reads none, `bytes` for raw bodies.
         body_media: content types that are accepted for the body.
+        body_models: for a body of `bytes`: its model by content type, for the description only; the handler decodes it itself.
         max_body: bound of the body in bytes; a longer one is answered 413.
         parameters: query, path and header parameters.
         replies: possible answers by status; problem details need not be listed, the server adds them.
@@ -122,6 +123,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     handler: Handler
     body: Any = None
     body_media: tuple[str, ...] = (JSON_MEDIA,)
+    body_models: Mapping[str, Any] = {}
     max_body: int = 1 << 20
     parameters: tuple[Parameter, ...] = ()
     replies: Mapping[int, Reply] = {}
