@@ -164,7 +164,7 @@ def _explained(schema: JSON) -> JSON:
     summary, _, arguments = text.partition("Args:")
     explained = {**schema}
     if summary.strip():
-        explained["description"] = inspect.cleandoc(summary)
+        explained["description"] = inspect.cleandoc(summary).strip()
     properties = dict(schema.get("properties", {}))
     for name, meaning in _ARGUMENT.findall(arguments):
         camel = re.sub(r"_(\w)", lambda match: match[1].upper(), name)

@@ -18,7 +18,7 @@ JSON = Any
 _ANNOTATIONS: Final = frozenset({"title", "description", "default", "examples", "example", "format"})
 _CHECKS: Final = frozenset({"type", "enum", "const", "minimum", "maximum", "minLength", "maxLength", "pattern"})
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,2})?")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?")
 _DEFAULT_MAX_LENGTH: Final = 8190
 """Characters of a value whose schema gives no `maxLength`: nothing longer fits a request line."""
 
