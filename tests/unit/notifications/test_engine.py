@@ -2,7 +2,8 @@
 
 import pytest
 
-from pillion.notifications.engine import MAX_SUBJECT, RenderError, Source, render, render_part
+from pillion.notifications.content import RenderError, Source
+from pillion.notifications.engine import MAX_SUBJECT, render, render_part
 from pillion.notifications.filters import MAX_TEXT
 
 DATA = {

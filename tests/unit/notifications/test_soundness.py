@@ -10,7 +10,8 @@ from tests.support.notifications.strategies import candidates, object_schemas, v
 
 from pillion.kinds.violations import FieldPath
 from pillion.notifications.analysis import analyse
-from pillion.notifications.engine import Source, environment, render, render_part
+from pillion.notifications.content import Source
+from pillion.notifications.engine import environment, render, render_part
 from pillion.notifications.proof import prove
 from pillion.notifications.samples import SAMPLES, sample
 from pillion.notifications.sandbox import Forbidden

@@ -8,68 +8,22 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import msgspec
 from jinja2 import Template, UndefinedError
 
+from pillion.notifications.content import Part, Rendered, RenderError, Source
 from pillion.notifications.filters import LOCALE_KEY, STEPS_KEY, LimitError, measured
 from pillion.notifications.plaintext import from_html
 from pillion.notifications.sandbox import Forbidden, Steps, TemplateEnvironment
 
 JSON = Any
 
-Part = Literal["subject", "text", "html"]
-
 MAX_SUBJECT: Final = 255
 """Characters of a subject; a longer one is cut, because a long product name is no reason to refuse a message."""
 
 _BREAKS: Final = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-
-
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """One translation of an e-mail, as written.
-
-    Args:
-        subject: template of the subject.
-        text: template of the text part; empty when it is made from the HTML part.
-        html: template of the HTML part; empty for a mail of text alone.
-    """
-
-    subject: str
-    text: str = ""
-    html: str = ""
-
-
-class Rendered(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished e-mail without its envelope.
-
-    Args:
-        subject: one line.
-        text: lines separated by a line feed.
-        html: the HTML part; empty when there is none.
-    """
-
-    subject: str
-    text: str
-    html: str = ""
-
-
-class RenderError(ValueError):
-    """A template cannot be rendered with this data.
-
-    Args:
-        part: which of its parts.
-        line: line of that part, from 1; 0 where it is not known.
-        reason: what is wrong, in words of the template.
-    """
-
-    def __init__(self, part: Part, line: int, reason: str) -> None:
-        super().__init__(f"{part}, line {line}: {reason}" if line else f"{part}: {reason}")
-        self.part: Part = part
-        self.line = line
-        self.reason = reason
 
 
 @lru_cache(maxsize=2)

@@ -14,7 +14,7 @@ from pillion.kinds.model import FREEFORM, JSON, Model, Rule, Spec
 from pillion.kinds.violations import FieldPath, Violation, at, did_you_mean
 from pillion.notifications import locales, variables
 from pillion.notifications.channel import SECTION
-from pillion.notifications.engine import Source
+from pillion.notifications.content import Source
 from pillion.notifications.proof import prove
 
 TEMPLATE_KIND: Final = "NotificationTemplate"

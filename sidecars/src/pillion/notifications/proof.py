@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from pillion.kinds.violations import FieldPath, Violation, at
 from pillion.notifications.analysis import analyse
-from pillion.notifications.engine import Part, RenderError, Source, environment, render
+from pillion.notifications.content import Part, RenderError, Source
+from pillion.notifications.engine import environment, render
 from pillion.notifications.samples import SAMPLES, sample
 from pillion.notifications.sandbox import Forbidden
 from pillion.notifications.variables import Variable
