@@ -136,6 +136,18 @@ def test_the_unix_socket_is_for_owner_and_group_and_goes_with_the_server(run, se
     run(scenario())
 
 
+def test_a_socket_mode_of_the_settings_holds_whatever_the_umask(run, serving, tmp_path):
+    async def scenario():
+        before = os.umask(0o077)
+        try:
+            async with serving(socket_mode=0o666):
+                assert stat.S_IMODE((tmp_path / "p.sock").stat().st_mode) == 0o666
+        finally:
+            os.umask(before)
+
+    run(scenario())
+
+
 def test_a_stale_socket_is_replaced(run, serving, tmp_path):
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "p.sock"))

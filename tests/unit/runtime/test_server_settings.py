@@ -16,6 +16,7 @@ from pillion.runtime.server_settings import ServerSettings
         ({"keepalive_timeout": 0}, "keepalive_timeout: 0 is not allowed (more than 0 seconds)"),
         ({"body_timeout": float("nan")}, "body_timeout: nan is not allowed (more than 0 seconds)"),
         ({"split_timeout": -1}, "split_timeout: -1 is not allowed (more than 0 seconds)"),
+        ({"socket_mode": 0o1777}, "socket_mode: 0o1777 is not allowed (permission bits, from 0o0 to 0o777)"),
         ({"grace_period": -1}, "grace_period: -1 is not allowed (at least 0 seconds)"),
         (
             {"socket_path": "/" + "x" * 107},

@@ -22,6 +22,9 @@ from pillion.runtime.stream import ConfigurationStream, StreamSettings
 TOKEN_FILE: Final = "/var/run/secrets/pillion.dev/token"  # noqa: S105 - a path
 """Where the pod spec projects the service-account token with audience `pillion`."""
 
+SOCKET_MODE: Final = 0o666
+"""The socket's folder belongs to the pod alone, and its containers run under whatever user ids their images have, often without a common group."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; each default is what the environment says, else what a pod has."""
@@ -65,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
             host=args.host,
             port=int(args.port),
             socket_path=args.socket,
+            socket_mode=SOCKET_MODE,
             admin_host=args.admin_host,
             admin_port=int(args.admin_port),
         )

@@ -11,9 +11,6 @@ import stat
 from pathlib import Path
 from typing import Final
 
-SOCKET_MODE: Final = 0o660
-"""Owner and group may connect: containers of one pod share a group (`fsGroup`)."""
-
 _PROBE_TIMEOUT: Final = 1.0
 """Seconds to wait for somebody to accept on a socket that is there already."""
 
@@ -55,8 +52,8 @@ def open_tcp(name: str, host: str, port: int, backlog: int) -> socket.socket:
     return sock
 
 
-def open_unix(path: Path, backlog: int) -> socket.socket:
-    """Listen on a unix socket with mode 0660, in place of a stale one.
+def open_unix(path: Path, backlog: int, mode: int) -> socket.socket:
+    """Listen on a unix socket with permission bits *mode*, in place of a stale one.
 
     Raises:
         ListenError: the folder is missing, the path is no socket, or another process listens on it.
@@ -65,9 +62,9 @@ def open_unix(path: Path, backlog: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # Linux takes the mode of the new file from the socket's own inode, so that it is never more open than this, not even for a moment.
-        os.fchmod(sock.fileno(), SOCKET_MODE)
+        os.fchmod(sock.fileno(), mode)
         sock.bind(str(path))
-        path.chmod(SOCKET_MODE)  # the umask may have taken bits away
+        path.chmod(mode)  # the umask may have taken bits away
         sock.listen(backlog)
         sock.setblocking(False)
     except OSError as error:

@@ -106,7 +106,7 @@ class Server:
             )
             if settings.socket_path:
                 path = Path(settings.socket_path)
-                sock = open_unix(path, settings.backlog)
+                sock = open_unix(path, settings.backlog, settings.socket_mode)
                 self._main.append(
                     await self._listen(
                         sock, main, self._unix_gate, replies=self._replies, lane=self._lane(self._unix_gate), path=path

@@ -18,8 +18,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         host: address of the main listener. Anything but a loopback address offers the API to the network; set a token then.
         port: TCP port of the main listener, 0-65535; 0 takes a free one (tests).
-        socket_path: path of the unix socket with the same routes as the main listener; empty for none. It is created with mode 0660, so that
-            containers of the pod that share its group reach it. At most 107 bytes.
+        socket_path: path of the unix socket with the same routes as the main listener; empty for none. At most 107 bytes.
+        socket_mode: permission bits of that socket, 0-0o777; connecting takes the right to write. 0o660 lets in processes that share its group.
+            0o666 lets in everybody who reaches its folder: right in a pod, whose socket folder belongs to the pod alone and whose containers often run
+            under different user ids without a common group; wrong in a folder that other people's processes reach.
         admin_host: address of the admin listener (probes and metrics). Empty for no admin listener.
         admin_port: TCP port of the admin listener, 0-65535; 0 takes a free one.
         allowed_hosts: names that the `Host` field may hold beside `localhost`, `127.0.0.1` and `[::1]`, without a port, on the main TCP listener.
@@ -42,6 +44,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 3700
     socket_path: str = ""
+    socket_mode: int = 0o660
     admin_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come from outside the pod
     admin_port: int = 3790
     allowed_hosts: tuple[str, ...] = ()
@@ -61,6 +64,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         _within("max_header_bytes", self.max_header_bytes, 1024, 65536)
         _within("max_headers", self.max_headers, 8, 1000)
         _within("backlog", self.backlog, 1, 65535)
+        if not 0 <= self.socket_mode <= 0o777:
+            raise ValueError(f"socket_mode: {self.socket_mode:#o} is not allowed (permission bits, from 0o0 to 0o777)")
         for name in ("keepalive_timeout", "body_timeout", "split_timeout"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is not allowed (more than 0 seconds)")
