@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillion.flags.bucketing import MAX_WEIGHT, canonical_cbor, hash_text, hash_value, split
+from pillion.flags.bucketing import MAX_WEIGHT, canonical_cbor, cbor_text, hash_pair, hash_text, hash_value, split
 from pillion.flags.coercion import MAX_STEPS, Exceeded, Meter
 from pillion.flags.compiler import compile_rule
 
@@ -168,9 +168,17 @@ def test_v3_hashes_canonical_cbor(value):
     assert hash_value(value, Meter()) == mmh3.hash(cbor2.dumps(reference(value), canonical=True), signed=False)
 
 
+@given(st.text() | st.integers(0, 70_000).map("x".__mul__) | st.integers(0, 300).map("ö".__mul__))
+def test_texts_are_encoded_as_the_encoder_encodes_them(value):
+    assert cbor_text(value) == cbor2.dumps(value, canonical=True)
+    assert hash_pair(cbor_text(FLAG), value) == mmh3.hash(cbor2.dumps([FLAG, value], canonical=True), signed=False)
+
+
 def test_what_cannot_be_bucketed_by_has_no_hash():
     assert hash_value(None, Meter()) is None
     assert hash_value("\ud800", Meter()) is None
+    assert hash_value({"a": "\ud800"}, Meter()) is None
+    assert hash_pair(b"\x60", "\ud800") is None
     deep = {}
     for _ in range(100):
         deep = {"a": deep}

@@ -295,7 +295,7 @@ async def test_many_flags_leave_others_their_turn(block):
     await configure(block, {f"f{n}": RULE for n in range(1000)})
     task.cancel()
 
-    assert turns >= 9
+    assert turns >= 5
 
 
 async def test_an_explanation_tells_every_step(block):

@@ -28,6 +28,9 @@ _MAX_DEPTH: Final = 64
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 
+_SHORT_TEXT: Final = tuple(bytes((0x60 + size,)) for size in range(24))
+"""Heads of texts that carry their length in the first byte."""
+
 _hash = mmh3.mmh3_32_uintdigest
 
 
@@ -98,8 +101,39 @@ def hash_value(value: JSON, meter: Meter) -> int | None:
     Raises:
         Exceeded: it is too large.
     """
-    encoded = canonical_cbor(value, meter)
+    if type(value) is str:
+        meter.read(value)
+        encoded = cbor_text(value)
+    else:
+        encoded = canonical_cbor(value, meter)
     return None if encoded is None else _hash(encoded)
+
+
+def hash_pair(first: bytes, second: str) -> int | None:
+    """Hash two texts as the shorthand of v3 does; None where the second is no text.
+
+    Args:
+        first: the first text, as `cbor_text` gives it.
+        second: the second text.
+    """
+    encoded = cbor_text(second)
+    return None if encoded is None else _hash(b"\x82" + first + encoded)
+
+
+def cbor_text(value: str) -> bytes | None:
+    """Encode a text as CBOR (RFC 8949 section 3.1, major type 3); None for half of a surrogate pair.
+
+    Texts are what nearly everybody buckets by, and the encoder's general way takes ten times as long; a test holds both against each other.
+    """
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError:
+        return None
+    size = len(encoded)
+    if size < 24:
+        return _SHORT_TEXT[size] + encoded
+    width, head = (1, b"\x78") if size < 1 << 8 else (2, b"\x79") if size < 1 << 16 else (4, b"\x7a")
+    return head + size.to_bytes(width, "big") + encoded
 
 
 def canonical_cbor(value: JSON, meter: Meter) -> bytes | None:

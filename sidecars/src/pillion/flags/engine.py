@@ -247,7 +247,6 @@ class Ruleset:
         self.revision = revision
         self.reads_everything = any(flag.reads.everything for flag in flags.values())
         self.reads = frozenset(name for flag in flags.values() for name in flag.reads.names)
-        self.timed = tuple(flag for flag in flags.values() if flag.reads_time)
 
     def attributes(self, context: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Give the part of *context* that answers can depend on."""

@@ -19,7 +19,7 @@ from pillion.flags.coercion import (
     text,
     truthy,
 )
-from pillion.flags.program import Build, Place, Program
+from pillion.flags.program import Build, Place, Program, is_literal
 from pillion.kinds.model import JSON
 
 
@@ -170,6 +170,22 @@ def _merge(place: Place) -> Program:
     return run
 
 
+def _in(place: Place) -> Program:
+    """Build `in`; a list that the rule fixes is a set of texts, as good as always, and perhaps some other values."""
+    haystack = place.arguments[1] if len(place.arguments) > 1 else None
+    if type(haystack) is not list or not is_literal(haystack):
+        return _binary(contains)(place)
+    needle = place.at(0)
+    texts = frozenset(item for item in haystack if type(item) is str)
+    others = [item for item in haystack if type(item) is not str]
+
+    def run(data: JSON) -> JSON:
+        value = needle(data)
+        return value in texts if type(value) is str else any(strictly_equal(value, item) for item in others)
+
+    return run
+
+
 def _affix(test: Callable[[str, str], bool]) -> Build:
     """Build `starts_with` or `ends_with`: exactly two texts, else null."""
 
@@ -204,7 +220,7 @@ BUILDERS: Final[dict[str, Build]] = {
     "%": _binary(lambda a, b, meter: remainder(number(a, meter), number(b, meter))),
     "min": _extreme(largest=False),
     "max": _extreme(largest=True),
-    "in": _binary(contains),
+    "in": _in,
     "cat": _cat,
     "substr": _substr,
     "merge": _merge,

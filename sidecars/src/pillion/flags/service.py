@@ -6,16 +6,14 @@ changed. Configuration alone decides the answers: there is no state to lose.
 """
 
 import asyncio
-import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
-from pillion.flags.bucketing import Generation
-from pillion.flags.counters import FlagMetrics, Totals, carried_over
-from pillion.flags.engine import Definition, Flag, Outcome, Ruleset, build_flags
+from pillion.flags.counters import FlagMetrics, Totals
+from pillion.flags.engine import Definition, Flag, Ruleset, build_flags
 from pillion.flags.explain import explain
 from pillion.flags.ofrep import (
     InvalidContext,
@@ -25,11 +23,19 @@ from pillion.flags.ofrep import (
     invalid_context,
     matches,
     not_found,
-    outcome_answer,
-    outcome_body,
     read_context,
 )
 from pillion.flags.routes import PAGE, ExplainRequest, hot, ordinary
+from pillion.flags.table import (
+    Answers,
+    Served,
+    Settings,
+    Table,
+    empty,
+    encode_answers,
+    revision_of,
+    same_settings,
+)
 from pillion.flags.views import FlagList, is_expired, view
 from pillion.kinds.model import JSON
 from pillion.runtime.block import BlockConfiguration, Context, Prepared, Refused, Unready
@@ -40,38 +46,8 @@ _T = TypeVar("_T")
 
 KIND: Final = "FeatureFlag"
 
-_PAUSE_EVERY: Final = 100
-"""Flags that are built before other work gets its turn; about 10 ms."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The compiled `flags` section of a SidecarProfile."""
-
-    fractional: Generation = "v2"
-    metadata: dict[str, JSON] = {}
-    null_variant: bool = True
-
-
-class _Served:
-    """A flag with what it takes to serve it: its resource, its encoded answers, and how often each was given."""
-
-    __slots__ = ("answers", "counts", "flag", "resource")
-
-    def __init__(self, flag: Flag, resource: str, answers: tuple[HotAnswer, ...], counts: list[int]) -> None:
-        self.flag = flag
-        self.resource = resource
-        self.answers = answers
-        self.counts = counts
-
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True):
-    """One configuration, swapped in as a whole."""
-
-    settings: Settings
-    ruleset: Ruleset
-    served: Mapping[str, _Served]
-    keys: tuple[str, ...]
-    """Sorted."""
+_PAUSE_EVERY: Final = 200
+"""Flags that are built, or evaluated at once, before other work gets its turn: 10 ms, or less than one."""
 
 
 class FlagBlock:
@@ -80,9 +56,7 @@ class FlagBlock:
     def __init__(self, context: Context) -> None:
         self._clock = context.clock
         self._totals = Totals()
-        settings = Settings()
-        ruleset = Ruleset({}, {}, settings.fractional, "")
-        self._table = _Table(settings=settings, ruleset=ruleset, served={}, keys=())
+        self._table = empty()
         context.metrics.register(FlagMetrics(self._counted, self._totals, self._expired))
 
     # --- configuration
@@ -106,27 +80,29 @@ class FlagBlock:
                 definitions[definition.key] = definition
                 names[definition.key] = name
         before = self._table
-        kept = before.served if _same(before.settings, settings) else {}
+        kept = before.served if same_settings(before.settings, settings) else {}
         known = before.ruleset.flags if before.settings.fractional == settings.fractional else None
         flags: dict[str, Flag] = {}
-        answers: dict[str, tuple[HotAnswer, ...]] = {}
+        answers: dict[str, Answers] = {}
         for number, flag in enumerate(build_flags(definitions.values(), settings.fractional, known), start=1):
-            flags[flag.definition.key] = flag
-            answers[flag.definition.key] = _encode(flag, settings, kept.get(flag.definition.key))
+            key = flag.definition.key
+            flags[key] = flag
+            old = kept.get(key)
+            answers[key] = (old.answers_for(flag) if old else None) or encode_answers(flag, settings)
             if number % _PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
         flags = {key: flags[key] for key in sorted(flags)}
-        ruleset = Ruleset(flags, settings.metadata, settings.fractional, _revision(flags.values(), settings))
+        ruleset = Ruleset(flags, settings.metadata, settings.fractional, revision_of(flags.values(), settings))
+
+        def serve(key: str, flag: Flag) -> Served:
+            old = self._table.served.get(key)
+            if old is None:
+                return Served(flag, names[key], answers[key], [0] * len(flag.outcomes))
+            return old.taken_over(flag, names[key], answers[key])
 
         def commit() -> None:
             # Counts are taken over here and not above: requests went on being counted while the flags were built.
-            old = self._table.served
-            self._table = _Table(
-                settings=settings,
-                ruleset=ruleset,
-                served={key: _serve(old.get(key), flag, names[key], answers[key]) for key, flag in flags.items()},
-                keys=tuple(flags),
-            )
+            self._table = Table(settings, ruleset, {key: serve(key, flag) for key, flag in flags.items()})
 
         return Prepared(commit=commit, unready=tuple(unready))
 
@@ -152,48 +128,29 @@ class FlagBlock:
         if served is None:
             self._totals.not_found += 1
             return not_found(key)
-        flag = served.flag
-        outcome = flag.evaluate(context, self._now() if flag.reads_time else 0)
-        served.counts[outcome.index] += 1
-        return (
-            served.answers[outcome.index] if outcome is flag.outcomes[outcome.index] else self._failure(flag, outcome)
-        )
-
-    def _failure(self, flag: Flag, outcome: Outcome) -> HotAnswer:
-        """Encode an error that names what this one evaluation came to."""
-        return outcome_answer(outcome_body(flag, outcome, {}, null_variant=False), outcome)
+        return served.answer(context, self._now() if served.flag.reads_time else 0)
 
     async def evaluate_all(self, call: Call[bytes]) -> Answer:
         """Answer an OFREP bulk evaluation, or 304 where nothing that it depends on has changed."""
-        table = self._table
-        now = self._now()
-        bodies: dict[str, bytes] = {}
+        table, now = self._table, self._now()
+        bodies = [b""] * len(table.keys)
         try:
             context = read_context(call.body)
-            for flag in table.ruleset.timed:
-                bodies[flag.definition.key] = self._answered(table, flag, context, now)
-            tag = entity_tag(table.ruleset, context, list(bodies.values()))
+            for place, served in table.timed:
+                bodies[place] = served.answer(context, now).body
+            tag = entity_tag(table.ruleset, context, [bodies[place] for place, _ in table.timed])
         except InvalidContext as error:
             self._totals.invalid += 1
             return Answer(status=400, body=bulk_failure(error))
         if matches(call.request.headers.get("If-None-Match", ""), tag):
             self._totals.bulk_unmodified += 1
             return Answer(status=304, headers={"ETag": tag})
-        for key, flag in table.ruleset.flags.items():
-            if key not in bodies:
-                bodies[key] = self._answered(table, flag, context, now)
+        for number, (place, served) in enumerate(table.lasting, start=1):
+            bodies[place] = served.answer(context, now).body
+            if number % _PAUSE_EVERY == 0:
+                await asyncio.sleep(0)
         self._totals.bulk += 1
-        return Answer(
-            body=bulk_body([bodies[key] for key in table.keys], table.settings.metadata), headers={"ETag": tag}
-        )
-
-    def _answered(self, table: _Table, flag: Flag, context: Mapping[str, JSON], now: int) -> bytes:
-        outcome = flag.evaluate(context, now)
-        served = table.served[flag.definition.key]
-        served.counts[outcome.index] += 1
-        if outcome is flag.outcomes[outcome.index]:
-            return served.answers[outcome.index].body
-        return self._failure(flag, outcome).body
+        return Answer(body=bulk_body(bodies, table.settings.metadata), headers={"ETag": tag})
 
     def _now(self) -> int:
         return self._clock.wall_ns() // 1_000_000_000
@@ -283,41 +240,6 @@ def _convert(value: JSON, model: type[_T], what: str) -> _T:
 def _taken(name: str, key: str, owner: str) -> Unready:
     message = f'the key "{key}" belongs to {KIND} {owner}; give each flag a key of its own'
     return Unready(kind=KIND, name=name, reason="KeyTaken", message=message)
-
-
-def _revision(flags: Iterable[Flag], settings: Settings) -> str:
-    """Give a text that changes whenever an answer may change."""
-    digest = hashlib.sha256(msgspec.json.encode(settings))
-    for flag in flags:
-        digest.update(b"\n" + flag.fingerprint)
-    return digest.hexdigest()[:32]
-
-
-def _same(one: Settings, other: Settings) -> bool:
-    """Compare settings as JSON, where 1, 1.0 and true differ."""
-    return msgspec.json.encode(one) == msgspec.json.encode(other)
-
-
-def _encode(flag: Flag, settings: Settings, old: _Served | None) -> tuple[HotAnswer, ...]:
-    """Encode all answers of a flag, or take over those of *old* if it is the same flag."""
-    if old is not None and old.flag is flag:
-        return old.answers
-    metadata, null_variant = settings.metadata, settings.null_variant
-    return tuple(
-        outcome_answer(outcome_body(flag, outcome, metadata, null_variant=null_variant), outcome)
-        for outcome in flag.outcomes
-    )
-
-
-def _serve(old: _Served | None, flag: Flag, resource: str, answers: tuple[HotAnswer, ...]) -> _Served:
-    """Put a flag to work; counts go on where an answer is still one."""
-    if old is None:
-        counts = [0] * len(answers)
-    elif old.flag is flag:
-        counts = old.counts
-    else:
-        counts = carried_over(old.flag, old.counts, flag)
-    return _Served(flag, resource, answers, counts)
 
 
 def create(context: Context) -> FlagBlock:

@@ -7,7 +7,7 @@ operators never fail: on bad input they give null, and a null result leads to th
 from bisect import bisect_right
 from collections.abc import Callable
 
-from pillion.flags.bucketing import Split, hash_text, hash_value, split
+from pillion.flags.bucketing import Split, cbor_text, hash_pair, hash_text, hash_value, split
 from pillion.flags.coercion import text
 from pillion.flags.program import FLAGD, TARGETING_KEY, Place, Program, constant, is_literal
 from pillion.flags.versions import COMPARISONS, compare_versions, parse_version
@@ -35,19 +35,20 @@ def build_fractional(place: Place) -> Program:
     if fixed is None:
         return constant(None)
     if place.rule.generation == "v2" and place.top and place.rule.observer is None:
-        return _plain(place.rule.flag_key, fixed)
+        return _plain(place, fixed)
     return _by_key(place, lambda _data: fixed)
 
 
-def _plain(flag_key: str, fixed: Split) -> Program:
+def _plain(place: Place, fixed: Split) -> Program:
     """Build what most splits are: the shorthand of v2 with fixed entries, over the whole context."""
     ends, variants = fixed
-    total = fixed.total
+    total, flag_key, meter = fixed.total, place.rule.flag_key, place.meter
 
     def run(data: JSON) -> JSON:
         subject = data.get(TARGETING_KEY)
         if type(subject) is not str or not subject:
             return None
+        meter.read(subject)
         return variants[bisect_right(ends, (hash_text(flag_key + subject) * total) >> 32)]
 
     return run
@@ -57,6 +58,7 @@ def _by_key(place: Place, entries: _Entries) -> Program:
     """Bucket by flag key and targeting key."""
     own, meter, choose, top = place.rule.flag_key, place.meter, _choose(place), place.top
     third = place.rule.generation == "v3"
+    own_encoded = cbor_text(own)
 
     def run(data: JSON) -> JSON:
         subject = data.get(TARGETING_KEY) if type(data) is dict else None
@@ -65,12 +67,14 @@ def _by_key(place: Place, entries: _Entries) -> Program:
         chosen = entries(data)
         if chosen is None:
             return None
-        flag_key = own if top else _key_of_item(data)
-        if third:
-            hashed = hash_value([flag_key, subject], meter)
-            return None if hashed is None else choose(hashed, chosen)
         meter.read(subject)
-        return choose(hash_text(text(flag_key, meter) + subject), chosen)
+        if third:
+            if top and own_encoded is not None:
+                hashed = hash_pair(own_encoded, subject)
+            else:
+                hashed = hash_value([own if top else _key_of_item(data), subject], meter)
+            return None if hashed is None else choose(hashed, chosen)
+        return choose(hash_text((own if top else text(_key_of_item(data), meter)) + subject), chosen)
 
     return run
 
