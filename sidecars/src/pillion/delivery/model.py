@@ -145,7 +145,13 @@ class _Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivered(_Outcome, frozen=True, kw_only=True, tag="delivered"):
-    """The destination took it. Final."""
+    """The destination took it. Final.
+
+    Args:
+        disable: it took this one and wants no more: why the destination is disabled; empty when it is not.
+    """
+
+    disable: str = ""
 
 
 class Retry(_Outcome, frozen=True, kw_only=True, tag="retry"):

@@ -46,8 +46,8 @@ def judge(policy: Policy, outcome: Outcome, *, step: int, now_ns: int, entropy: 
         entropy: a random number in [0, 1) for the jitter.
     """
     match outcome:
-        case Delivered():
-            return Verdict(state="succeeded", step=step)
+        case Delivered(disable=disable):
+            return Verdict(state="succeeded", step=step, disable=disable)
         case Rejected(reason=reason):
             return Verdict(state="failed", step=step, reason=reason)
         case DisableDestination(reason=reason):
