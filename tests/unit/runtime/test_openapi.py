@@ -7,6 +7,7 @@ import pytest
 
 from pillion.runtime import docspage, openapi
 from pillion.runtime.operation import Answer, HotAnswer, HotOperation, Operation, Reply
+from pillion.runtime.problems import ProblemDocument
 
 
 class Filter(msgspec.Struct, rename="camel", kw_only=True):
@@ -62,6 +63,15 @@ def test_path_parameters_that_are_not_declared_are_described_anyway():
 )
 def test_the_problems_that_the_server_adds_are_described(given, statuses):
     assert set(described(operation(**given))["responses"]) == statuses
+
+
+def test_a_reply_that_is_a_problem_is_described_as_one():
+    for reply in (
+        Reply(description="No.", media="application/problem+json"),
+        Reply(description="No.", type=ProblemDocument, media="application/problem+json"),
+    ):
+        (content,) = described(operation(replies={409: reply}))["responses"]["409"]["content"].values()
+        assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
 def test_a_body_is_required_where_its_model_is():

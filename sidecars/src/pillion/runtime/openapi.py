@@ -257,9 +257,9 @@ def _responses(operation: Operation | HotOperation, schemas: _Schemas, *, token:
 
 def _reply(reply: Reply, schemas: _Schemas) -> JSON:
     described: JSON = {"description": reply.description, "headers": _REQUEST_ID}
-    if reply.type is None:
+    if reply.type is None and reply.media != PROBLEM_MEDIA:
         return described
-    if reply.type is ProblemDocument:
+    if reply.type is None or reply.type is ProblemDocument:
         schema: JSON = {"$ref": _TEMPLATE.format(name="Problem")}
     elif reply.type is bytes:
         schema = {}
