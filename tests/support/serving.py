@@ -84,6 +84,7 @@ class ServerProcess:
         loop: `uvloop` or `asyncio`.
         token: the bearer token; empty for none.
         cpu: the core that it is pinned to; None for any.
+        program: the module that is run with all this as JSON, and prints its addresses as JSON once it serves.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class ServerProcess:
         loop: str = "uvloop",
         token: str = "",
         cpu: int | None = None,
+        program: str = "tests.support.serving",
     ) -> None:
+        self._program = program
         self._order = {
             "build": build,
             "settings": {**LOCAL, **(settings or {})},
@@ -110,7 +113,7 @@ class ServerProcess:
     def __enter__(self) -> Self:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.serving", json.dumps(self._order)],
+            [sys.executable, "-m", self._program, json.dumps(self._order)],
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env=environment,
