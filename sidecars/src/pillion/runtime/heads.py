@@ -132,7 +132,7 @@ class Heads:
             if cut == b"content-length":
                 digits = value.rstrip(b" ")
                 if (
-                    lengths
+                    has_length
                     or not digits.isdigit()
                     or len(digits) > _LENGTH_DIGITS
                     or (digits[0] == _ZERO and digits != b"0")
