@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, Self
 from urllib.parse import quote, urlencode
+from urllib.request import getproxies_environment
 
 import aiohttp
 import kopf
@@ -83,6 +84,8 @@ class Api:
 
     def __init__(self, configuration: Configuration, registry: CollectorRegistry) -> None:
         configuration.connection_pool_maxsize = 64
+        # aiohttp reads ~/.netrc in a thread for every single request that trusts the environment; only a proxy is worth that.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
         self._configuration = configuration
         self._client = ApiClient(configuration)
         self._agent = f"pillion-operator/{OWN_VERSION}"

@@ -22,7 +22,8 @@ JSON = Any
 GRACE: Final = 2.0
 """Seconds that a watch may lag behind a list before what it owes is fetched."""
 FIRST_PAUSE: Final = 0.05
-"""Seconds between two looks at the start."""
+"""Seconds between the first two looks at the start; doubles, so that a large cluster is not listed over and over."""
+LAST_PAUSE: Final = 1.0
 FIRST_PATIENCE: Final = 3.0
 """Seconds that the watches have at the start before the audit begins to fetch what they have not told."""
 REPAIR_LIMIT: Final = 200
@@ -91,6 +92,7 @@ class Audit:
 
     async def _first(self) -> None:
         began = time.monotonic()
+        pause = FIRST_PAUSE
         while True:
             try:
                 owed = await self._owed()
@@ -106,11 +108,11 @@ class Audit:
                         seconds=round(time.monotonic() - began, 2),
                     )
                     return
-                pause = FIRST_PAUSE
+                await self._sleep(pause)
+                pause = min(LAST_PAUSE, 2 * pause)
             except ApiError as error:
                 self._complain(error)
-                pause = max(1.0, error.retry_after)
-            await self._sleep(pause)
+                await self._sleep(max(LAST_PAUSE, error.retry_after))
 
     async def _owed(self) -> dict[ResourceKey, str]:
         """Give the resources on which catalogue and API server differ, with the uid that the API server shows (empty: it has none)."""

@@ -8,8 +8,9 @@ It holds no Secret, no sidecar and no status to be; see `fleet` and `conditions`
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -20,6 +21,9 @@ from pillion.kinds.snapshot import canonical_json
 from pillion.kinds.violations import SPEC, Violation
 
 JSON = Any
+
+_NO_RELATIONS: Final = next(field.default for field in msgspec.structs.fields(Kind) if field.name == "relate")
+"""What a kind has for `relate` that judges each resource alone."""
 
 
 class ResourceKey(NamedTuple):
@@ -54,6 +58,8 @@ class Compiled(msgspec.Struct, frozen=True):
     generation: int
     fingerprint: str
     """SHA-256 of its compiled form: equal where two generations mean the same."""
+    secrets: tuple[str, ...]
+    """Names of the Secrets that it refers to, sorted."""
 
 
 class Known(msgspec.Struct, kw_only=True):
@@ -72,6 +78,8 @@ class Known(msgspec.Struct, kw_only=True):
     related: tuple[Violation, ...] = ()
     judged: bool = False
     """Whether the current generation has been compared with the other resources of its namespace; before that there is no verdict."""
+    counted: bool | None = None
+    """The verdict under which it is counted."""
     good: Compiled | None = None
     """What is in force: the current generation, or the last one that was accepted."""
 
@@ -105,7 +113,10 @@ class Catalogue:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._kinds = vocabulary.kinds
         self._all: dict[str, dict[str, dict[str, Known]]] = {}
-        self._unrelated: dict[str, set[str]] = {}
+        self._unrelated: dict[str, dict[str, set[str]]] = {}
+        self._alone = frozenset(kind.kind for kind in self._kinds.values() if kind.relate is _NO_RELATIONS)
+        self.verdicts: Counter[tuple[str, bool]] = Counter()
+        """How many resources there are by kind and verdict."""
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -152,11 +163,13 @@ class Catalogue:
                 return key, changed
             known.generation, known.seen_at = generation, now
         else:  # new, or deleted and created again under the same name
+            if known is not None:
+                self._count(known, None)
             known = Known(key=key, uid=uid, generation=generation, version=version, status=status, seen_at=now)
             self._all.setdefault(key.namespace, {}).setdefault(key.kind, {})[key.name] = known
         known.current, known.own = self._check(document, generation)
         known.judged = False
-        self._unrelated.setdefault(key.namespace, set()).add(key.kind)
+        self._relate_later(key)
         return key, Change(meaning=True, status=True)
 
     def forget(self, key: ResourceKey, uid: str = "") -> bool:
@@ -170,7 +183,8 @@ class Catalogue:
             del kinds[key.kind]
         if not kinds:
             del self._all[key.namespace]
-        self._unrelated.setdefault(key.namespace, set()).add(key.kind)
+        self._count(known, None)
+        self._relate_later(key)
         return True
 
     def relate(self, namespace: str) -> tuple[set[ResourceKey], list[Exception]]:
@@ -180,8 +194,11 @@ class Catalogue:
         """
         changed: set[ResourceKey] = set()
         failures: list[Exception] = []
-        for kind in self._unrelated.pop(namespace, ()):
+        for kind, touched in self._unrelated.pop(namespace, {}).items():
             named = self._all.get(namespace, {}).get(kind, {})
+            if kind in self._alone:
+                # Nothing about the others can have changed: ten thousand resources of such a kind cost no more than one.
+                named = {name: named[name] for name in touched if name in named}
             found: dict[str, list[Violation]] = {}
             try:
                 for (_, _, name), violation in check_relations(_currents(named.values()), self._kinds):
@@ -194,8 +211,19 @@ class Catalogue:
                 good = known.current if known.current is not None and not _errors(related) else known.good
                 if not known.judged or related != known.related or good is not known.good:
                     known.judged, known.related, known.good = True, related, good
+                    self._count(known, known.accepted)
                     changed.add(known.key)
         return changed, failures
+
+    def _relate_later(self, key: ResourceKey) -> None:
+        self._unrelated.setdefault(key.namespace, {}).setdefault(key.kind, set()).add(key.name)
+
+    def _count(self, known: Known, verdict: bool | None) -> None:  # noqa: FBT001 - a verdict is one
+        if known.counted is not None:
+            self.verdicts[known.key.kind, known.counted] -= 1
+        if verdict is not None:
+            self.verdicts[known.key.kind, verdict] += 1
+        known.counted = verdict
 
     def _check(self, document: JSON, generation: int) -> tuple[Compiled | None, tuple[Violation, ...]]:
         try:
@@ -209,7 +237,8 @@ class Catalogue:
         except Exception as error:  # noqa: BLE001 - a kind's own code; the resource is refused and the operator goes on
             rule = f"cannot be judged: {type(error).__name__}: {error}"
             return None, (Violation(path=SPEC, rule=rule, fix="report it, this is a bug of Pillion"),)
-        return Compiled(resource, generation, hashlib.sha256(compiled).hexdigest()), checked.violations
+        fingerprint = hashlib.sha256(compiled).hexdigest()
+        return Compiled(resource, generation, fingerprint, tuple(sorted(resource.secrets))), checked.violations
 
 
 def version_of(metadata: Mapping[str, JSON]) -> int:

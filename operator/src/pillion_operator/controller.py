@@ -17,12 +17,14 @@ from pillion_operator.distribution import Distribution, Subscription
 from pillion_operator.fleet import Facts, Fleet, PodUid
 from pillion_operator.reporting import Reporter
 from pillion_operator.secretstore import SecretStore
-from pillion_operator.work import QueueMetrics, WorkQueue
+from pillion_operator.work import Later, QueueMetrics, WorkQueue
 
 JSON = Any
 
 COMPILERS: Final = 4
 """Namespaces that are compiled side by side; compiling itself never waits, only the first read of a Secret does."""
+REST_ABOVE: Final = 0.02
+"""Seconds of compiling from which on a namespace rests for as long again, so that many changes become one compilation."""
 EXPIRY_PAUSE: Final = 1.0
 """Seconds between two looks for sidecars that left and did not return."""
 
@@ -60,6 +62,7 @@ class Controller:
         self._reporter = reporter
         self._grace = departure_grace
         self._dirty_since: dict[str, float] = {}
+        self._resting: dict[str, float] = {}
         self._log = structlog.get_logger("controller")
         self.complete = asyncio.Event()
         self.distribution = Distribution(vocabulary, catalogue, fleet, secrets)
@@ -115,7 +118,7 @@ class Controller:
         """Take the news that a Secret in use has another version."""
         self._namespace_changed(namespace, asyncio.get_running_loop().time())
         for compiled in self._catalogue.in_force(namespace):
-            if compiled.resource.secrets:
+            if compiled.secrets:
                 self._look_at({ResourceKey(compiled.resource.kind, namespace, compiled.resource.name)})
 
     # from the streams
@@ -173,13 +176,8 @@ class Controller:
 
     def count(self) -> None:
         """Bring the gauge of resources up to date; called when metrics are read."""
-        counts: dict[tuple[str, str], int] = {}
-        for known in self._catalogue:
-            labels = (known.key.kind, str(known.accepted).lower())
-            counts[labels] = counts.get(labels, 0) + 1
-        self._resources.clear()
-        for labels, count in counts.items():
-            self._resources.labels(*labels).set(count)
+        for (kind, accepted), count in self._catalogue.verdicts.items():
+            self._resources.labels(kind, str(accepted).lower()).set(count)
 
     async def _expire(self) -> None:
         while True:
@@ -188,6 +186,9 @@ class Controller:
 
     async def _reconcile(self, namespace: str) -> None:
         loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._resting.get(namespace, 0.0):
+            raise Later(self._resting[namespace] - began)
         dirty_since = self._dirty_since.pop(namespace, None)
         try:
             changed, failures = self._catalogue.relate(namespace)
@@ -200,6 +201,11 @@ class Controller:
                 self._dirty_since.setdefault(namespace, dirty_since)
             raise
         self._look_at(published.touched)
+        ended = loop.time()
+        self._resting.pop(namespace, None)
+        if ended - began > REST_ABOVE:
+            # A namespace that is large takes at most half of the time, however fast it changes.
+            self._resting[namespace] = 2 * ended - began
         if published.offered and dirty_since is not None:
             self._published.observe(loop.time() - dirty_since)
 

@@ -123,9 +123,10 @@ class Distribution:
         Raises:
             ApiError: a Secret could not be asked for; nothing was published.
         """
-        names: frozenset[str] = frozenset()
-        if self._fleet.in_namespace(namespace):
-            names = frozenset().union(*(c.resource.secrets for c in self._catalogue.in_force(namespace)))
+        if not self._fleet.in_namespace(namespace):
+            self._secrets.keep(namespace, frozenset())
+            return Published(set(), 0)
+        names = frozenset(name for c in self._catalogue.in_force(namespace) for name in c.secrets)
         missing = self._secrets.keep(namespace, names)
         if missing:
             await self._secrets.load(namespace, sorted(missing))
@@ -193,8 +194,7 @@ def label_keys(resources: Iterable[Resource]) -> frozenset[str]:
 
 def fingerprint(compiled: Compiled, versions: Mapping[str, str]) -> str:
     """Give what identifies a resource's meaning: its compiled form, and the versions of its Secrets."""
-    secrets = sorted(compiled.resource.secrets)
-    if not secrets:
+    if not compiled.secrets:
         return compiled.fingerprint
-    parts = [compiled.fingerprint, *(f"{name}={versions.get(name, '')}" for name in secrets)]
+    parts = [compiled.fingerprint, *(f"{name}={versions.get(name, '')}" for name in compiled.secrets)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -144,13 +144,8 @@ class Reporter:
             if int(metadata.get("generation", 0)) == known.generation:
                 # A later generation is left for the watch to tell, with its spec.
                 known.version = version_of(metadata)
-        self._log.info(
-            "status written",
-            resource=str(key),
-            generation=generation,
-            sidecars=wanted["sidecars"]["summary"],
-            accepted=conditions.condition(wanted, "Accepted")["status"],
-            ready=conditions.condition(wanted, "Ready")["reason"],
+        self._log.debug(
+            "status written", resource=str(key), generation=generation, sidecars=wanted["sidecars"]["summary"]
         )
         self._announcer.verdict(known, before, wanted)
 
@@ -158,7 +153,7 @@ class Reporter:
         key, good = known.key, known.good
         described = known.current or good
         problems: list[tuple[str, str]] = []
-        for name in sorted(good.resource.secrets) if good else ():
+        for name in good.secrets if good else ():
             problem = self._secrets.get(key.namespace, name).problem
             if problem:
                 problems.append((problem, _SECRET_FIX[problem].format(name=name)))

@@ -94,9 +94,11 @@ class Watcher:
         await asyncio.to_thread(self._thread.join, STOP_TIMEOUT)
 
     def _run(self) -> None:
-        for name in ("kopf", "kopf._cogs.clients.api"):
-            # One line per failed attempt, every second while the API server is away; the audit says it once, and the metrics all the time.
-            logging.getLogger(name).setLevel(logging.WARNING if name == "kopf" else logging.CRITICAL)
+        logging.getLogger("kopf").setLevel(logging.WARNING)
+        # One line per failed attempt, every second while the API server is away: the audit says it once, the metrics all the time.
+        logging.getLogger("kopf._cogs.clients.api").setLevel(logging.CRITICAL)
+        # It warns that signals are not its business in this thread, which is the point.
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
         while not self._stop.is_set():
             try:
                 asyncio.run(self._watch())
