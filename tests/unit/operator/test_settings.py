@@ -1,6 +1,7 @@
 """Settings: one list for flags, help and documentation; impossible ones are refused by name."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,12 @@ def test_the_documentation_holds_the_current_table():
     page = Path(__file__).parents[3] / "docs" / "operator.md"
 
     assert settings.documentation() in page.read_text()
+
+
+def test_the_documentation_names_every_metric_and_no_other():
+    root = Path(__file__).parents[3]
+    named = set(re.findall(r"`(pillion_operator_[a-z_]+)`", (root / "docs" / "operator.md").read_text()))
+    sources = "".join(path.read_text() for path in (root / "operator/src/pillion_operator").glob("*.py"))
+    registered = set(re.findall(r'"(pillion_operator_[a-z_]+)"', sources))
+
+    assert named == registered
