@@ -1,4 +1,4 @@
-"""Fixtures of tests that need a running operator: one per module, restarted where a test has ended it.
+"""Fixtures of tests that need a running operator: one per run, started again where a test has ended it.
 
 from tests.support.operator.fixtures import *
 """
@@ -15,25 +15,30 @@ from tests.support.cluster.cluster import Cluster
 from tests.support.cluster.identities import Pod
 from tests.support.operator.running import DEPLOY, QUICK, OperatorProcess, StandIn, account_access, install
 
-__all__ = ["new_sidecar", "operator", "operator_of_module", "secret_reader"]
+__all__ = ["new_sidecar", "operator", "operator_of_session", "secret_reader"]
 
 
-@pytest.fixture(scope="module")
-def operator_of_module(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    """The operator process of this module."""
-    folder = tmp_path_factory.mktemp("operator")
-    install(cluster, folder)
-    process = OperatorProcess(asyncio.run(account_access(cluster)), folder, *QUICK)
-    yield process
-    process.stop()
+_STARTED: dict[Path, OperatorProcess] = {}
+"""The operator of each cluster. Every module that imports the fixture below has one of its own, and none of them wants to pay for a start."""
+
+
+@pytest.fixture(scope="session")
+def operator_of_session(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """The operator process of this run."""
+    if cluster.folder not in _STARTED:
+        folder = tmp_path_factory.mktemp("operator")
+        install(cluster, folder)
+        _STARTED[cluster.folder] = OperatorProcess(asyncio.run(account_access(cluster)), folder, *QUICK)
+    yield _STARTED[cluster.folder]
+    _STARTED[cluster.folder].stop()
 
 
 @pytest.fixture
-def operator(operator_of_module: OperatorProcess) -> OperatorProcess:
+def operator(operator_of_session: OperatorProcess) -> OperatorProcess:
     """A running operator."""
-    if not operator_of_module.process.running:
-        operator_of_module.start()
-    return operator_of_module
+    if not operator_of_session.process.running:
+        operator_of_session.start()
+    return operator_of_session
 
 
 @pytest_asyncio.fixture

@@ -211,12 +211,12 @@ class StandIn:
             raise TimeoutError(f"not as expected within {within} s; in force: {self.documents[-1:]}") from None
 
 
-async def eventually(holds: Callable[[], bool], within: float = 20, what: str = "") -> None:
-    """Wait for something outside that nothing announces; looks every few milliseconds."""
+async def eventually(holds: Callable[[], bool], within: float = 20, what: str = "", pause: float = 0.02) -> None:
+    """Wait for something outside that nothing announces; looks every *pause* seconds."""
     try:
         async with asyncio.timeout(within):
             while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - another process has no asyncio.Event
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
     except TimeoutError:
         raise TimeoutError(f"not within {within} s: {what or holds}") from None
 
