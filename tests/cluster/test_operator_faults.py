@@ -10,6 +10,7 @@ from tests.support.operator.running import (
     OperatorProcess,
     account_access,
     eventually,
+    install,
     is_now,
     peer_token,
     policies,
@@ -116,6 +117,22 @@ async def test_streams_outlive_the_api_server_and_edits_flow_after_it_is_back(
     await api.until(limits, "kept", is_now("Propagated", "True", "Propagated"))
     assert operator.process.running
     assert len(sidecar.documents) < 10
+
+
+async def test_a_definition_that_goes_and_comes_back_is_watched_without_a_restart(
+    api, cluster, limits, operator, new_sidecar
+):
+    sidecar = await new_sidecar()
+    await api.apply(f"{limits}/a", policy("a", 5))
+    await sidecar.until(lambda document: "a" in policies(document))
+
+    await cluster.kubectl("delete", "crd", "ratelimitpolicies.pillion.dev")
+    await sidecar.until(lambda document: "a" not in policies(document))
+    assert operator.ready()
+
+    await asyncio.to_thread(install, cluster, cluster.folder)
+    await api.apply(f"{limits}/b", policy("b", 5))
+    await sidecar.until(lambda document: policies(document).keys() == {"b"})
 
 
 async def test_a_refused_edit_over_a_restart_is_still_refused_and_told(api, profiles, operator, new_sidecar):
