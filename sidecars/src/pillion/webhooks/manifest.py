@@ -17,7 +17,7 @@ HEADER_VALUE: Final = r"^[ -~]*$"
 """Printable ASCII: no CR, LF or NUL can split a header, and no receiver has to guess an encoding."""
 
 EventPattern = Annotated[str, Meta(pattern=EVENT_PATTERN, min_length=1, max_length=256)]
-HeaderName = Annotated[str, Meta(pattern=HEADER_NAME, min_length=1, max_length=128)]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=128)]
 HeaderValue = Annotated[str, Meta(pattern=HEADER_VALUE, max_length=1024)]
 NetworkText = Annotated[str, Meta(min_length=1, max_length=64)]
 HostText = Annotated[str, Meta(min_length=1, max_length=253)]
