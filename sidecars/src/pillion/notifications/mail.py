@@ -99,7 +99,11 @@ def _part(text: str, subtype: str) -> MIMENonMultipart:
     part = MIMENonMultipart("text", subtype, charset="utf-8", policy=_POLICY)
     # Three octets for each one outside ASCII make quoted-printable longer than base64 from about a sixth of the text on.
     foreign = len(text.encode()) - len(text)
-    part.set_payload(text + "\n", _BASE64 if foreign * 6 > len(text) else _QUOTED)
+    if foreign * 6 > len(text):
+        # The line breaks inside base64 are the text's own, which in mail are CRLF (RFC 2045 section 6.8).
+        part.set_payload(text.replace("\n", "\r\n") + "\r\n", _BASE64)
+    else:
+        part.set_payload(text + "\n", _QUOTED)
     return part
 
 
