@@ -70,8 +70,6 @@ class Known(msgspec.Struct, kw_only=True):
     generation: int
     version: int
     status: JSON
-    seen_at: float
-    """Monotonic seconds at which this generation was first seen."""
     current: Compiled | None = None
     """The generation as it is; None where it fails a check of its own."""
     own: tuple[Violation, ...] = ()
@@ -143,7 +141,7 @@ class Catalogue:
         """Give the versions that sidecars of *namespace* are to run, as far as they select them."""
         return [known.good for known in self.in_namespace(namespace) if known.good is not None]
 
-    def observe(self, document: JSON, now: float, *, trusted: bool = False) -> tuple[ResourceKey, Change]:
+    def observe(self, document: JSON, *, trusted: bool = False) -> tuple[ResourceKey, Change]:
         """Take a resource as the API server shows it.
 
         Versions older than the one known are passed over, since events of an object and of its successor may overtake each other; unless the document is
@@ -161,11 +159,11 @@ class Catalogue:
             known.version, known.status = version, status
             if not changed.meaning:
                 return key, changed
-            known.generation, known.seen_at = generation, now
+            known.generation = generation
         else:  # new, or deleted and created again under the same name
             if known is not None:
                 self._count(known, None)
-            known = Known(key=key, uid=uid, generation=generation, version=version, status=status, seen_at=now)
+            known = Known(key=key, uid=uid, generation=generation, version=version, status=status)
             self._all.setdefault(key.namespace, {}).setdefault(key.kind, {})[key.name] = known
         known.current, known.own = self._check(document, generation)
         known.judged = False

@@ -59,6 +59,7 @@ class Controller:
     ) -> None:
         self._catalogue = catalogue
         self._fleet = fleet
+        self._secrets = secrets
         self._reporter = reporter
         self._grace = departure_grace
         self._dirty_since: dict[str, float] = {}
@@ -101,10 +102,9 @@ class Controller:
 
     def changed(self, document: JSON, *, trusted: bool = False) -> None:
         """Take a resource as it is now."""
-        now = asyncio.get_running_loop().time()
-        key, change = self._catalogue.observe(document, now, trusted=trusted)
+        key, change = self._catalogue.observe(document, trusted=trusted)
         if change.meaning:
-            self._namespace_changed(key.namespace, now)
+            self._namespace_changed(key.namespace)
         if change.meaning or change.status:
             self._reporter.look_at(key)
 
@@ -112,11 +112,11 @@ class Controller:
         """Take the end of a resource."""
         if self._catalogue.forget(key, uid):
             self._reporter.forget(key)
-            self._namespace_changed(key.namespace, asyncio.get_running_loop().time())
+            self._namespace_changed(key.namespace)
 
     def secret_changed(self, namespace: str) -> None:
         """Take the news that a Secret in use has another version."""
-        self._namespace_changed(namespace, asyncio.get_running_loop().time())
+        self._namespace_changed(namespace)
         for compiled in self._catalogue.in_force(namespace):
             if compiled.secrets:
                 self._look_at({ResourceKey(compiled.resource.kind, namespace, compiled.resource.name)})
@@ -183,6 +183,9 @@ class Controller:
         while True:
             await asyncio.sleep(EXPIRY_PAUSE)
             self._look_at(self._fleet.expire(asyncio.get_running_loop().time() - self._grace))
+            for namespace in self._secrets.namespaces():
+                if not self._fleet.in_namespace(namespace):
+                    self._secrets.keep(namespace, frozenset())
 
     async def _reconcile(self, namespace: str) -> None:
         loop = asyncio.get_running_loop()
@@ -209,8 +212,8 @@ class Controller:
         if published.offered and dirty_since is not None:
             self._published.observe(loop.time() - dirty_since)
 
-    def _namespace_changed(self, namespace: str, now: float) -> None:
-        self._dirty_since.setdefault(namespace, now)
+    def _namespace_changed(self, namespace: str) -> None:
+        self._dirty_since.setdefault(namespace, asyncio.get_running_loop().time())
         self.queue.add(namespace)
 
     def _look_at(self, keys: Iterable[ResourceKey]) -> None:

@@ -70,6 +70,10 @@ class SecretStore:
             self._held.pop(namespace, None)
         return names - kept.keys()
 
+    def namespaces(self) -> list[str]:
+        """Give the namespaces with Secrets in use."""
+        return list(self._held)
+
     async def load(self, namespace: str, names: Iterable[str]) -> None:
         """Read Secrets for the first time.
 

@@ -24,7 +24,7 @@ def status(accepted="True", ready="True", reason="Ready", message="", propagated
 @pytest.fixture
 def known():
     catalogue = Catalogue(VOCABULARY)
-    catalogue.observe(gauge("a", 1), 0.0)
+    catalogue.observe(gauge("a", 1))
     return catalogue.get(ResourceKey("Gauge", "shop", "a"))
 
 

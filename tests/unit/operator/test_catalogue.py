@@ -13,7 +13,7 @@ A = ResourceKey("Gauge", "shop", "a")
 def observed(*documents):
     catalogue = Catalogue(VOCABULARY)
     for document in documents:
-        catalogue.observe(document, 0.0)
+        catalogue.observe(document)
         catalogue.relate("shop")
     return catalogue
 
@@ -50,7 +50,7 @@ def test_deletion_withdraws_and_forgets_the_last_good_version():
     catalogue = observed(gauge("a", 1))
 
     assert catalogue.forget(A, "uid-a")
-    catalogue.observe(gauge("a", 13, uid="another", version=9), 0.0)
+    catalogue.observe(gauge("a", 13, uid="another", version=9))
     catalogue.relate("shop")
 
     assert in_force(catalogue) == {}
@@ -66,15 +66,15 @@ def test_the_deletion_of_a_predecessor_does_not_touch_its_successor():
 def test_an_overtaken_event_is_passed_over():
     catalogue = observed(gauge("a", 2, generation=2, version=7))
 
-    assert catalogue.observe(gauge("a", 1, version=5), 0.0) == (A, Change(meaning=False, status=False))
-    assert catalogue.observe(gauge("a", 9, uid="older", version=6), 0.0)[1] == Change(meaning=False, status=False)
+    assert catalogue.observe(gauge("a", 1, version=5)) == (A, Change(meaning=False, status=False))
+    assert catalogue.observe(gauge("a", 9, uid="older", version=6))[1] == Change(meaning=False, status=False)
     assert in_force(catalogue) == {"a": 2}
 
 
 def test_a_document_that_was_just_read_is_believed_whatever_its_version():
     catalogue = observed(gauge("a", 2, generation=2, version=700))
 
-    catalogue.observe(gauge("a", 1, version=5), 0.0, trusted=True)
+    catalogue.observe(gauge("a", 1, version=5), trusted=True)
     catalogue.relate("shop")
 
     assert in_force(catalogue) == {"a": 1}
@@ -83,7 +83,7 @@ def test_a_document_that_was_just_read_is_believed_whatever_its_version():
 def test_a_change_of_status_alone_means_nothing_new():
     catalogue = observed(gauge("a", 1))
 
-    _, change = catalogue.observe(gauge("a", 1, version=2, status={"observedGeneration": 1}), 0.0)
+    _, change = catalogue.observe(gauge("a", 1, version=2, status={"observedGeneration": 1}))
 
     assert change == Change(meaning=False, status=True)
     assert catalogue.relate("shop") == (set(), [])
@@ -109,7 +109,7 @@ def test_relations_are_judged_again_when_the_other_resource_changes():
     assert not catalogue.get(b).accepted
     assert in_force(catalogue) == {"a": 1}
 
-    catalogue.observe(gauge("a", 1, claim="y", generation=2, version=2), 0.0)
+    catalogue.observe(gauge("a", 1, claim="y", generation=2, version=2))
     changed, _ = catalogue.relate("shop")
 
     assert changed == {A, b}
@@ -135,7 +135,7 @@ def test_verdicts_do_not_depend_on_the_order_of_events(chosen, chance):
     one, other = Catalogue(VOCABULARY), Catalogue(VOCABULARY)
     for catalogue, order in ((one, made), (other, shuffled)):
         for document in order:
-            catalogue.observe(document, 0.0)
+            catalogue.observe(document)
             if catalogue is other:
                 catalogue.relate("shop")  # judged at every step, or once at the end: the same
         catalogue.relate("shop")

@@ -44,7 +44,7 @@ class World:
 
     def edit(self, *documents):
         for document in documents:
-            self.catalogue.observe(document, 0.0)
+            self.catalogue.observe(document)
         for namespace in self.catalogue.namespaces():
             self.catalogue.relate(namespace)
 
