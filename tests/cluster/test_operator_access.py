@@ -13,7 +13,6 @@ from tests.support.cluster.kubectl import KubectlError
 from tests.support.operator.fixtures import *  # noqa: F403 - fixtures are found by their names
 from tests.support.operator.running import ACCOUNT, DEPLOY, NAMESPACE, account_access, peer_token
 
-from pillion.kinds import registry
 from pillion.kinds.exchange import MAX_ACKNOWLEDGEMENT_BYTES
 
 pytestmark = pytest.mark.slow
@@ -156,16 +155,6 @@ async def test_the_operator_may_do_what_it_does_and_nothing_more(cluster, namesp
         ("create", "pods", "-n", namespace),
     ):
         assert not await may(*question), question
-
-
-def test_the_rights_name_every_kind_and_no_wildcard():
-    documents = list(yaml.safe_load_all((DEPLOY / "2-rbac.yaml").read_text()))
-    rules = [rule for d in documents if d["kind"] in ("ClusterRole", "Role") for rule in d["rules"]]
-    ours = [rule["resources"] for rule in rules if rule["apiGroups"] == ["pillion.dev"]]
-    plurals = sorted(kind.plural for kind in registry.kinds().values())
-
-    assert ours == [plurals, [f"{plural}/status" for plural in plurals]]
-    assert all("*" not in rule[part] for rule in rules for part in ("apiGroups", "resources", "verbs"))
 
 
 async def test_the_manifests_are_what_the_api_server_understands(cluster, operator, namespace):

@@ -59,6 +59,8 @@ class Recount:
             self.pods[pod] = {"wanted": wanted, "running": running, "claimed": value, "left": False, "unready": set()}
             if known and known["claimed"] == value:
                 self.pods[pod]["running"] = known["running"] if known["running"] is not None else running
+        elif verb == "expire":
+            self.pods = {name: one for name, one in self.pods.items() if not one["left"]}
         elif known is None:
             return
         elif verb == "target":
@@ -80,8 +82,6 @@ class Recount:
                 known["left"] = True
             else:
                 del self.pods[pod]
-        elif verb == "expire":
-            self.pods = {name: one for name, one in self.pods.items() if not one["left"]}
 
     def tally(self, index):
         total = applied = 0
