@@ -179,11 +179,6 @@ class Flag:
             return self._outcome("ERROR", error_code="GENERAL", error_details=details)
         return self._outcome(reason, variant=name, value=flag.variants[name], unmet=unmet)
 
-    @property
-    def fixed(self) -> Outcome | None:
-        """The answer that never changes; None where a context decides."""
-        return self._fixed
-
     def evaluate(self, context: Mapping[str, JSON], now: int) -> Outcome:
         """Decide which outcome *context* leads to.
 

@@ -27,7 +27,6 @@ from pillion.flags.ofrep import (
 )
 from pillion.flags.routes import PAGE, ExplainRequest, hot, ordinary
 from pillion.flags.table import (
-    Answers,
     Served,
     Settings,
     Table,
@@ -82,27 +81,29 @@ class FlagBlock:
         before = self._table
         kept = before.served if same_settings(before.settings, settings) else {}
         known = before.ruleset.flags if before.settings.fractional == settings.fractional else None
-        flags: dict[str, Flag] = {}
-        answers: dict[str, Answers] = {}
+        served: dict[str, Served] = {}
+        fresh: list[Served] = []
         for number, flag in enumerate(build_flags(definitions.values(), settings.fractional, known), start=1):
             key = flag.definition.key
-            flags[key] = flag
             old = kept.get(key)
-            answers[key] = (old.answers_for(flag) if old else None) or encode_answers(flag, settings)
+            if old is None or old.flag is not flag or old.resource != names[key]:
+                old = Served(flag, names[key], encode_answers(flag, settings))
+                fresh.append(old)
+            served[key] = old
             if number % _PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
-        flags = {key: flags[key] for key in sorted(flags)}
-        ruleset = Ruleset(flags, settings.metadata, settings.fractional, revision_of(flags.values(), settings))
-
-        def serve(key: str, flag: Flag) -> Served:
-            old = self._table.served.get(key)
-            if old is None:
-                return Served(flag, names[key], answers[key], [0] * len(flag.outcomes))
-            return old.taken_over(flag, names[key], answers[key])
+        served = {key: served[key] for key in sorted(served)}
+        flags = {key: one.flag for key, one in served.items()}
+        revision = revision_of(flags.values(), settings)
+        table = Table(settings, Ruleset(flags, settings.metadata, settings.fractional, revision), served)
 
         def commit() -> None:
-            # Counts are taken over here and not above: requests went on being counted while the flags were built.
-            self._table = Table(settings, ruleset, {key: serve(key, flag) for key, flag in flags.items()})
+            # Counts are inherited here and not above: requests went on being counted while the flags were built.
+            before = self._table.served
+            for new in fresh:
+                if new.flag.definition.key in before:
+                    new.inherit(before[new.flag.definition.key])
+            self._table = table
 
         return Prepared(commit=commit, unready=tuple(unready))
 

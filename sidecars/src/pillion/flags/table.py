@@ -32,15 +32,16 @@ class Served:
         flag: the flag.
         resource: the name of its FeatureFlag.
         answers: its encoded answers.
-        counts: how often each was given.
+
+    `counts` is how often each was given.
     """
 
     __slots__ = ("_answers", "_evaluate", "counts", "flag", "resource")
 
-    def __init__(self, flag: Flag, resource: str, answers: Answers, counts: list[int]) -> None:
+    def __init__(self, flag: Flag, resource: str, answers: Answers) -> None:
         self.flag = flag
         self.resource = resource
-        self.counts = counts
+        self.counts = [0] * len(answers)
         self._answers = answers
         self._evaluate = flag.evaluate
 
@@ -52,14 +53,12 @@ class Served:
             outcome_body(self.flag, outcome, {}, null_variant=False), outcome
         )
 
-    def taken_over(self, flag: Flag, resource: str, answers: Answers) -> "Served":
-        """Give *flag* in the place of this one; counts go on where an answer is still one."""
-        counts = self.counts if flag is self.flag else carried_over(self.flag, self.counts, flag)
-        return Served(flag, resource, answers, counts)
-
-    def answers_for(self, flag: Flag) -> Answers | None:
-        """Give the encoded answers if *flag* is the very flag they are of."""
-        return self._answers if flag is self.flag else None
+    def inherit(self, old: "Served") -> None:
+        """Go on counting where *old* stops: all of it for the very same flag, else the answers that are still some of the flag's."""
+        if old.flag is self.flag:
+            self.counts = old.counts
+        else:
+            self.counts = carried_over(old.flag, old.counts, self.flag)
 
 
 class Table:
