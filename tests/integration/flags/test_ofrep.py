@@ -14,7 +14,7 @@ from openfeature.flag_evaluation import Reason
 from tests.support.flags import RULE, STATIC, configure, make
 from tests.support.fuzz import assert_survives
 from tests.support.serving import running
-from tests.support.walk import walk
+from tests.support.walk import conforms, walk
 
 FLAGS = {
     "new-checkout": RULE | {"metadata": {"team": "checkout", "stage": 2, "beta": True}},
@@ -193,6 +193,23 @@ async def test_a_body_over_the_bound_is_413(server):
                 path, data=io.BytesIO(big), headers={"Content-Type": "application/json"}
             ) as response:
                 assert response.status == 413
+
+
+async def test_every_kind_of_answer_is_as_described(server):
+    described = server.openapi["paths"]
+    asked = [("/ofrep/v1/evaluate/flags/{key}", key) for key in (*FLAGS, "nope")]
+    asked += [("/ofrep/v1/evaluate/flags", ""), ("/v1/flags/{key}:explain", "split")]
+    wrong = []
+    async with aiohttp.ClientSession(server.url) as session:
+        for path, key in asked:
+            context = {"targetingKey": "u", "variant": "blue"}
+            async with session.post(path.replace("{key}", key), json={"context": context}) as response:
+                body = await response.read()
+                problem = conforms(
+                    server.openapi, described[path]["post"], response.status, response.content_type, body
+                )
+                wrong += [f"{path} {key}: {problem}"] if problem else []
+    assert wrong == []
 
 
 async def test_explain_and_list_over_http(server):

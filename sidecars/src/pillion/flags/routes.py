@@ -16,7 +16,7 @@ from pillion.flags.ofrep import (
 )
 from pillion.flags.views import FlagList
 from pillion.kinds.model import JSON
-from pillion.runtime.operation import Handler, Hot, HotOperation, Operation, Parameter, Reply
+from pillion.runtime.operation import JSON_MEDIA, Handler, Hot, HotOperation, Operation, Parameter, Reply
 
 PAGE: Final = 200
 """Flags on a page of the listing, unless the request asks for another number."""
@@ -113,6 +113,7 @@ def _bulk(path: str, name: str, evaluate_all: Handler) -> Operation:
         tag="flags",
         handler=evaluate_all,
         body=bytes,
+        body_models={JSON_MEDIA: EvaluationRequest},
         max_body=MAX_BODY,
         body_required=False,
         parameters=(
