@@ -128,10 +128,15 @@ class Fleet:
         facts = msgspec.structs.replace(
             known.facts, revision=revision, refusal=refusal, unready=said.unready, observed=observed
         )
-        return self.put(facts, known.origin)
+        left_at = known.left_at
+        touched = self.put(facts, known.origin)
+        known.left_at = left_at  # a late word of a sidecar that has left does not bring it back
+        return touched
 
     def retarget(self, sidecar: Sidecar, revision: str, contents: Contents) -> set[ResourceKey]:
-        """Say what *sidecar* is to run. Gives the resources whose tally may have changed."""
+        """Say what *sidecar* is to run; one that has left and would lag is dropped. Gives the resources whose tally may have changed."""
+        if sidecar.left_at is not None and contents != sidecar.running:
+            return self._drop(sidecar)
         touched = _differing(sidecar.wanted, contents)
         self._remember(revision, contents)
         sidecar.target, sidecar.wanted = revision, contents

@@ -64,6 +64,9 @@ class Recount:
         elif known is None:
             return
         elif verb == "target":
+            if known["left"] and contents(value) != contents(known["running"] or (0, 0, 0)):
+                del self.pods[pod]
+                return
             self.seen.add(value)
             known["wanted"] = value
             if known["claimed"] == value:
@@ -170,6 +173,18 @@ def test_a_refusal_is_told_with_its_reason_until_it_is_over():
     fleet.retarget(sidecar, revision((1, 1, 0)), contents((1, 1, 0)))
     assert fleet.tally(KEYS[0]).propagated
     assert fleet.tally(KEYS[0]).refusals == ()
+
+
+def test_a_sidecar_that_left_never_holds_an_edit_up():
+    fleet = connected("1", "2")
+    fleet.leave("shop", "1", 1.0)
+
+    for pod in ("1", "2"):
+        fleet.retarget(fleet.get("shop", pod), revision((2, 1, 0)), contents((2, 1, 0)))
+    fleet.acknowledge("shop", "2", Acknowledgement(revision=revision((2, 1, 0)), applied=True))
+
+    assert fleet.tally(KEYS[0]).propagated
+    assert fleet.tally(KEYS[0]).total == 1
 
 
 def test_a_sidecar_that_returns_with_the_revision_it_left_with_changes_nothing():
