@@ -13,7 +13,7 @@ from yarl import URL
 
 from pillion.runtime import bodies, requestids
 from pillion.runtime.gate import Gate
-from pillion.runtime.operation import JSON_MEDIA, Call, HotAnswer, HotOperation, Operation
+from pillion.runtime.operation import JSON_MEDIA, Call, HotOperation, Operation
 from pillion.runtime.parameters import ParameterChecks
 from pillion.runtime.problems import FieldError, invalid_body, malformed
 from pillion.runtime.replies import Replies
@@ -23,9 +23,6 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 ROUTE: Final = web.RequestKey("route", str)
 """Where the path template stands that a request was routed to."""
-
-_ACCEPTED_QUERIES: Final = 1024
-"""Distinct (path parameter, query) pairs of one hot route that are remembered as checked."""
 
 
 class Endpoint(Protocol):
@@ -120,7 +117,7 @@ class OrdinaryEndpoint:
 
 
 class HotEndpoint:
-    """A `HotOperation` at work: on the ordinary lane as a handler, on the hot lane through `answer`.
+    """A `HotOperation` at work on the ordinary lane; the hot lane uses `check` and the operation's own function.
 
     Args:
         operation: the route.
@@ -143,8 +140,6 @@ class HotEndpoint:
         self._checks = ParameterChecks(operation.parameters)
         if self._checks.has("header"):
             raise ValueError(f"{operation.path}: a hot route cannot check header parameters")
-        self._checked: set[tuple[str, str]] = set()
-        self._needs_check = bool(operation.parameters)
 
     @property
     def method(self) -> str:
@@ -156,27 +151,23 @@ class HotEndpoint:
         """The path template."""
         return self.operation.path
 
-    def answer(self, rest: str, query: str, body: bytes) -> HotAnswer:
-        """Check the parameters and call the operation's function.
+    def check(self, rest: str, query: str) -> None:
+        """Check the parameters.
 
         Args:
             rest: the path parameter, decoded; empty where the route has none.
             query: the raw query string.
-            body: the body.
 
         Raises:
-            Problem: it cannot be answered; nothing has changed.
+            Problem: one is wrong.
         """
-        if self._needs_check and (rest, query) not in self._checked:
-            self._check_parameters(rest, query)
-        try:
-            return self.operation.answer(rest, query, body)
-        except msgspec.DecodeError as error:
-            raise invalid_body(error) from None
-        except RecursionError:
-            raise malformed(
-                "The body is nested too deeply; flatten it.", FieldError("#", "is nested too deeply")
-            ) from None
+        errors: list[FieldError] = []
+        if self.parameter:
+            errors += self._checks.errors("path", {self.parameter: [rest]})
+        if self._checks.has("query"):
+            errors += self._checks.errors("query", _several(URL.build(path="/", query_string=query, encoded=True)))
+        if errors:
+            raise malformed("The request has wrong parameters.", *errors)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request on the ordinary lane.
@@ -191,19 +182,17 @@ class HotEndpoint:
             bodies.check_declared(request, (JSON_MEDIA,), self.operation.max_body)
             body = await bodies.read(request, self.operation.max_body, self._body_timeout)
         rest = request.match_info[self.parameter] if self.parameter else ""
-        answer = self.answer(rest, request.rel_url.raw_query_string, body)
+        query = request.rel_url.raw_query_string
+        self.check(rest, query)
+        try:
+            answer = self.operation.answer(rest, query, body)
+        except msgspec.DecodeError as error:
+            raise invalid_body(error) from None
+        except RecursionError:
+            raise malformed(
+                "The body is nested too deeply; flatten it.", FieldError("#", "is nested too deeply")
+            ) from None
         return self._replies.hot(answer, requestids.valid(request.headers.get(requestids.HEADER)))
-
-    def _check_parameters(self, rest: str, query: str) -> None:
-        errors: list[FieldError] = []
-        if self.parameter:
-            errors += self._checks.errors("path", {self.parameter: [rest]})
-        errors += self._checks.errors("query", _several(URL.build(path="/", query_string=query, encoded=True)))
-        if errors:
-            raise malformed("The request has wrong parameters.", *errors)
-        if len(self._checked) >= _ACCEPTED_QUERIES:
-            self._checked.clear()
-        self._checked.add((rest, query))
 
 
 def _several(url: URL) -> Mapping[str, list[str]]:

@@ -1,8 +1,8 @@
-"""Reads the header block of a request once per distinct block: what the hot lane must know of it, and nothing else.
+"""Reads header blocks: what the hot lane must know of one, and nothing else.
 
-One client sends the same header fields with every request, so the bytes between request line and blank line are a dictionary key, and everything
-that depends on them alone (admission by `Host` and token, content type, length, everything that only aiohttp may handle) is decided once. Fields that
-vary (trace context, request id, content length) are cut out before the second look-up. Both dictionaries are bounded in count and size.
+One client sends the same header fields with every request, so a block is judged once (admission by `Host` and token, content type, everything that only
+aiohttp may handle) and remembered. Fields that vary (trace context, request id, content length) are cut out before it is looked up. What is
+remembered is bounded in count and size.
 
 The grammar here is narrower than HTTP's (RFC 9112 section 5) on purpose: visible ASCII, no folding, no repeated field, no bare line feed. What does not
 fit is not an error but somebody else's: aiohttp sees the bytes and judges.
@@ -26,11 +26,8 @@ MAX_BLOCK: Final = 4096
 MAX_FIELDS: Final = 64
 """Header fields of a block that is looked at."""
 
-_EXACT_MAX: Final = 1024
-"""Blocks that are remembered byte for byte: one per client and body length. With keys, at most some 4.5 MB, typically 0.3 MB."""
-
 _SHAPES_MAX: Final = 256
-"""Blocks that are remembered without the fields that vary."""
+"""Blocks that are remembered, without the fields that vary: one per client library. At most 1 MB of keys, typically 50 KB."""
 
 _CUT = re.compile(
     rb"\r\n(content-length|traceparent|tracestate|x-request-id):[ \t]*([!-~][ -~]*)(?=\r\n|\Z)", re.IGNORECASE
@@ -65,11 +62,15 @@ class Head(NamedTuple):
         length: bytes of the body; `UNKNOWN` where the ordinary lane must find out.
         admitted: whether the hot lane may answer: let in by the gate, and nothing in it is the ordinary lane's.
         json: whether the body is declared as JSON.
+        varies: whether it holds fields that differ with every request.
+        request_id: the id that the client sent, if it may be repeated; else empty.
     """
 
     length: int
-    admitted: bool
-    json: bool
+    admitted: bool = False
+    json: bool = False
+    varies: bool = False
+    request_id: str = ""
 
 
 class _Shape(NamedTuple):
@@ -80,7 +81,7 @@ class _Shape(NamedTuple):
     json: bool
 
 
-_ODD: Final = Head(UNKNOWN, admitted=False, json=False)
+_ODD: Final = Head(UNKNOWN)
 
 
 class Heads:
@@ -96,27 +97,16 @@ class Heads:
         self._gate = gate
         self._max_block = min(MAX_BLOCK, max_bytes)
         self._max_fields = min(MAX_FIELDS, max_fields)
-        self.exact: dict[bytes, Head] = {}
-        """Whole blocks; the hot lane looks here before it calls `read`."""
         self._shapes: dict[bytes, _Shape] = {}
 
     def forget(self) -> None:
         """Forget everything: what a block means has changed (a new token)."""
-        self.exact.clear()
         self._shapes.clear()
 
-    def read(self, block: bytes, *, remember: bool) -> tuple[Head, str]:
-        r"""Read a block.
-
-        Args:
-            block: the bytes from the CRLF that ends the request line up to, not including, the CRLF CRLF that ends the head.
-            remember: whether the whole block may be kept as a key.
-
-        Returns:
-            What it says, and the request id that the client sent, if that may be repeated.
-        """
+    def read(self, block: bytes) -> Head:
+        r"""Read a block: the bytes from the CRLF that ends the request line up to, not including, the CRLF CRLF that ends the head."""
         if len(block) > self._max_block or block.count(b"\n") > self._max_fields:
-            return _ODD, ""
+            return _ODD
         parts = _CUT.split(block)
         rest = b"".join(parts[::3])
         shape = self._shapes.get(rest)
@@ -137,7 +127,7 @@ class Heads:
                     or len(digits) > _LENGTH_DIGITS
                     or (digits[0] == _ZERO and digits != b"0")
                 ):
-                    return _ODD, ""
+                    return _ODD
                 has_length, length = True, int(digits)
                 continue
             varies = True
@@ -148,13 +138,8 @@ class Heads:
                 else:
                     request_id = given
         if not shape.framed:
-            return _ODD, ""
-        head = Head(length, admitted, shape.json)
-        if remember and not varies:
-            if len(self.exact) >= _EXACT_MAX:
-                self.exact.clear()
-            self.exact[block] = head
-        return head, request_id
+            return _ODD
+        return Head(length, admitted, shape.json, varies, request_id)
 
     def _shape(self, block: bytes) -> _Shape:
         """Judge a block without its varying fields."""

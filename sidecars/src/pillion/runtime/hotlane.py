@@ -31,6 +31,8 @@ from pillion.runtime.traffic import Traffic
 _BATCH: Final = 64
 """Answers of pipelined requests that go out with one write; after each, a client that does not read is noticed."""
 
+_BLANK_LINE: Final = b"\r\n\r\n"
+
 _DRAIN_POLL: Final = 0.02
 """Seconds between two looks at connections that were busy when the drain began."""
 
@@ -68,40 +70,38 @@ class LaneProtocol(RequestHandler):
         if self._owed or self._need or self._paused or waiter is None or waiter.done() or lane is None:
             self._go_on(data)
             return
-        line_end = data.find(b"\r\n")
-        head_end = data.find(b"\r\n\r\n", line_end)
-        line = data[:line_end]
-        target = lane.lines.get(line) or lane.target(line) if head_end > 0 else None
-        if target is None:
+        head_end = data.find(_BLANK_LINE)
+        head = data[:head_end] if head_end > 0 else b""
+        plan = lane.plans.get(head) or lane.plan(head)
+        if plan is None:
             self._hand_on(data)
             return
-        block = data[line_end:head_end]
-        head = lane.heads.exact.get(block)
-        request_id = ""
-        if head is None:
-            head, request_id = lane.heads.read(block, remember=True)
-        length = head.length
-        if not head.admitted or length > target.max_body or not (length == 0 or head.json):
-            self._hand_on(data)
-            return
-        body = head_end + 4
-        missing = body + length - len(data)
-        if missing > 0:
-            self._hold(data, missing)
-            return
-        if missing < 0:
-            self._several(lane, data)
+        answer, rest, query, body, end, statuses, request_id = plan
+        if len(data) != end:
+            if len(data) < end:
+                self._hold(data, end)
+            else:
+                self._several(lane, data)
             return
         try:
-            answer = target.answer(target.rest, target.query, data[body:])
+            answered = answer(rest, query, data[body:])
         except Exception:  # noqa: BLE001 - a problem or a fault: the ordinary lane asks again and says which
             RequestHandler.data_received(self, data)
             return
         now = self._loop.time()
         self._next_keepalive_close_time = now + self._keepalive_timeout
-        target.statuses[answer.status] = target.statuses.get(answer.status, 0) + 1
+        if now >= lane.fresh_until:
+            lane.refresh(now)
+        status, headers, content, media = answered
+        statuses[status] = statuses.get(status, 0) + 1
         assert self.transport is not None  # noqa: S101 - an idle connection is open
-        self.transport.write(lane.render(answer, request_id, now))
+        if status == 200 and not request_id:  # what `render` writes, without the call
+            written = (
+                f"HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {len(content)}\r\n{headers}{lane.tail}"
+            )
+            self.transport.write(written.encode() + content)
+        else:
+            self.transport.write(lane.render(answered, request_id))
 
     def close(self) -> None:
         """Close when what is in flight is answered; a request that is held counts as in flight."""
@@ -189,12 +189,12 @@ class LaneProtocol(RequestHandler):
             self._owed = self._lane.owed(data)
         super().data_received(data)
 
-    def _hold(self, data: bytes, missing: int) -> None:
+    def _hold(self, data: bytes, end: int) -> None:
         """Wait for the rest of a hot request."""
         assert self._lane is not None  # noqa: S101 - nothing is held without a lane
         now = self._loop.time()
         self._held += data
-        self._need = len(data) + missing
+        self._need = end
         self._held_until = now + self._lane.split_timeout
         self._next_keepalive_close_time = now + self._keepalive_timeout
         if self._release_handle is None:
@@ -229,17 +229,19 @@ class LaneProtocol(RequestHandler):
         assert transport is not None  # noqa: S101 - an idle connection is open
         now = self._loop.time()
         self._next_keepalive_close_time = now + self._keepalive_timeout
+        if now >= lane.fresh_until:
+            lane.refresh(now)
         answers: list[bytes] = []
         done = 0
-        for target, request_id, begin, body, end in requests:
+        for begin, plan in requests:
             try:
-                answer = target.answer(target.rest, target.query, data[body:end])
+                answer = plan.answer(plan.rest, plan.query, data[begin + plan.body : begin + plan.end])
             except Exception:  # noqa: BLE001 - see data_received
                 done = begin
                 break
-            target.statuses[answer.status] = target.statuses.get(answer.status, 0) + 1
-            answers.append(lane.render(answer, request_id, now))
-            done = end
+            plan.statuses[answer.status] = plan.statuses.get(answer.status, 0) + 1
+            answers.append(lane.render(answer, plan.request_id))
+            done = begin + plan.end
             if len(answers) == _BATCH:
                 transport.write(b"".join(answers))
                 answers.clear()

@@ -5,15 +5,16 @@ states. Everything else is left to aiohttp, untouched.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from pillion.runtime import requestids
 from pillion.runtime.endpoints import HotEndpoint
 from pillion.runtime.gate import Gate
 from pillion.runtime.heads import UNKNOWN, Heads
-from pillion.runtime.operation import HotAnswer
-from pillion.runtime.replies import BODILESS, REASONS, SERVER, Replies
+from pillion.runtime.operation import Hot, HotAnswer
+from pillion.runtime.problems import Problem
+from pillion.runtime.replies import BODILESS, REASONS, SERVER, UNNAMED, Replies
 from pillion.runtime.server_settings import ServerSettings
 from pillion.runtime.traffic import Traffic
 
@@ -22,6 +23,12 @@ _LINES_MAX: Final = 1024
 
 _LINE_MAX: Final = 1024
 """Bytes of a request line that the lane takes."""
+
+_PLANS_MAX: Final = 2 << 20
+"""Bytes of heads that are remembered with what to do about them: one for each client, route and length of body, some 300 bytes each."""
+
+_PLAN_OVERHEAD: Final = 300
+"""Bytes that remembering one head costs besides its own."""
 
 _HOT_LINE = re.compile(
     rb"(GET|POST) (/[!$&'()*+,\-./0-9:;=@A-Z_a-z~]*)(?:\?([!$&'()*+,\-./0-9:;=@A-Z_a-z~?%]*))? HTTP/1\.1"
@@ -33,31 +40,40 @@ class Target(NamedTuple):
     """Where a request line leads.
 
     Args:
-        answer: the checked function of the hot operation.
+        answer: the function of the hot operation; its parameters are checked.
         rest: the path parameter.
         query: the raw query string.
         max_body: bytes of a body that is taken; 0 for a route that reads none.
         statuses: the counts to increment.
     """
 
-    answer: Callable[[str, str, bytes], HotAnswer]
+    answer: Hot
     rest: str
     query: str
     max_body: int
     statuses: dict[int, int]
 
 
-class Request(NamedTuple):
-    """One whole hot request within a buffer."""
+class Plan(NamedTuple):
+    """What to do about one head.
 
-    target: Target
-    request_id: str
-    begin: int
-    """Where its request line begins."""
+    Args:
+        answer: the function to call.
+        rest: its first argument.
+        query: its second argument.
+        body: where its third argument begins, from the beginning of the request.
+        end: where the request ends.
+        statuses: the counts to increment.
+        request_id: what to repeat; empty for nothing.
+    """
+
+    answer: Hot
+    rest: str
+    query: str
     body: int
-    """Where its body begins."""
     end: int
-    """Where it ends."""
+    statuses: dict[int, int]
+    request_id: str
 
 
 class Lane:
@@ -83,14 +99,19 @@ class Lane:
         settings: ServerSettings,
     ) -> None:
         self.heads = Heads(gate, settings.max_header_bytes, settings.max_headers)
-        self.lines: dict[bytes, Target] = {}
+        self.plans: dict[bytes, Plan] = {}
+        """By head: everything before the blank line. The connections look here before they call `plan`."""
+        self._plans_size = 0
+        self._lines: dict[bytes, Target] = {}
         self.split_timeout = min(settings.split_timeout, settings.keepalive_timeout / 2)
         self._max_line = min(_LINE_MAX, settings.max_header_bytes)
         self._exact: dict[tuple[str, str], _Route] = {}
         self._below: dict[tuple[str, str], _Route] = {}
         self._replies = replies
-        self._fresh_until = 0.0
-        self._tail = ""
+        self.fresh_until = 0.0
+        """Event loop's time until which `tail` holds."""
+        self.tail = ""
+        """The last lines of a head, with the blank line."""
         known = list(paths)
         for endpoint in endpoints:
             statuses = traffic.hot_count(endpoint.path, endpoint.method).statuses
@@ -102,7 +123,37 @@ class Lane:
             routes = self._below if endpoint.parameter else self._exact
             routes[endpoint.method, endpoint.prefix] = _Route(endpoint, nearer, statuses)
 
-    def target(self, line: bytes) -> Target | None:
+    def forget(self) -> None:
+        """Forget what depends on the token."""
+        self.heads.forget()
+        self.plans.clear()
+        self._plans_size = 0
+
+    def plan(self, head: bytes) -> Plan | None:
+        """Decide what to do about a head; None where the ordinary lane must."""
+        line_end = head.find(b"\r\n")
+        if line_end < 0:
+            return None
+        line = head[:line_end]
+        target = self._lines.get(line) or self._target(line)
+        if target is None:
+            return None
+        said = self.heads.read(head[line_end:])
+        if not said.admitted or said.length > target.max_body or not (said.length == 0 or said.json):
+            return None
+        body = len(head) + 4
+        plan = Plan(
+            target.answer, target.rest, target.query, body, body + said.length, target.statuses, said.request_id
+        )
+        if not said.varies:
+            self._plans_size += len(head) + _PLAN_OVERHEAD
+            if self._plans_size > _PLANS_MAX:
+                self.plans.clear()
+                self._plans_size = len(head) + _PLAN_OVERHEAD
+            self.plans[head] = plan
+        return plan
+
+    def _target(self, line: bytes) -> Target | None:
         """Find where a request line leads; None where it leads to no hot route, or is anything but plain."""
         if len(line) > self._max_line:
             return None
@@ -117,35 +168,31 @@ class Lane:
             if route is None or rest in {"", ".", ".."} or any(other.fullmatch(path) for other in route.nearer):
                 return None
         endpoint = route.endpoint
+        try:
+            endpoint.check(rest, query)
+        except Problem:
+            return None
         max_body = endpoint.operation.max_body if endpoint.reads else 0
-        target = Target(endpoint.answer, rest, query, max_body, route.statuses)
-        if len(self.lines) >= _LINES_MAX:
-            self.lines.clear()
-        self.lines[line] = target
+        target = Target(endpoint.operation.answer, rest, query, max_body, route.statuses)
+        if len(self._lines) >= _LINES_MAX:
+            self._lines.clear()
+        self._lines[line] = target
         return target
 
-    def whole(self, data: bytes) -> list[Request] | None:
-        """Split *data* into hot requests; None unless it consists of whole ones alone."""
-        requests: list[Request] = []
+    def whole(self, data: bytes) -> list[tuple[int, Plan]] | None:
+        """Split *data* into hot requests, with the place where each begins; None unless it consists of whole ones alone."""
+        requests: list[tuple[int, Plan]] = []
         begin = 0
         while begin < len(data):
-            line_end = data.find(b"\r\n", begin)
             head_end = data.find(b"\r\n\r\n", begin)
             if head_end < 0:
                 return None
-            line = data[begin:line_end]
-            target = self.lines.get(line) or self.target(line)
-            if target is None:
+            head = data[begin:head_end]
+            plan = self.plans.get(head) or self.plan(head)
+            if plan is None or begin + plan.end > len(data):
                 return None
-            block = data[line_end:head_end]
-            known = self.heads.exact.get(block)
-            head, request_id = (known, "") if known else self.heads.read(block, remember=True)
-            length = head.length
-            end = head_end + 4 + length
-            if not head.admitted or length > target.max_body or not (length == 0 or head.json) or end > len(data):
-                return None
-            requests.append(Request(target, request_id, begin, head_end + 4, end))
-            begin = end
+            requests.append((begin, plan))
+            begin += plan.end
         return requests
 
     def owed(self, data: bytes) -> int:
@@ -154,35 +201,26 @@ class Lane:
         head_end = data.find(b"\r\n\r\n")
         if head_end < 0 or not _FRAMED_LINE.fullmatch(data, 0, line_end):
             return UNKNOWN
-        block = data[line_end:head_end]
-        head = self.heads.exact.get(block) or self.heads.read(block, remember=False)[0]
+        head = self.heads.read(data[line_end:head_end])
         if head.length == UNKNOWN:
             return UNKNOWN
         missing = head_end + 4 + head.length - len(data)
         return missing if missing >= 0 else UNKNOWN
 
-    def render(self, answer: HotAnswer, request_id: str, now: float) -> bytes:
-        """Write a response.
-
-        Args:
-            answer: what the operation gave.
-            request_id: the client's request id; empty for none.
-            now: the event loop's time.
-        """
+    def render(self, answer: HotAnswer, request_id: str) -> bytes:
+        """Write a response; `tail` must be fresh."""
         status, headers, body, media = answer
-        if now >= self._fresh_until:
-            self._refresh(now)
-        tail = f"{self._tail}{requestids.HEADER}: {request_id}\r\n\r\n" if request_id else f"{self._tail}\r\n"
+        tail = f"{self.tail[:-2]}{requestids.HEADER}: {request_id}\r\n\r\n" if request_id else self.tail
+        line = f"HTTP/1.1 {status} {REASONS.get(status, UNNAMED)}\r\n"
         if status in BODILESS:
-            return f"HTTP/1.1 {status} {REASONS[status]}\r\n{headers}{tail}".encode()
-        head = f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n{headers}{tail}"
-        return head.encode() + body
+            return f"{line}{headers}{tail}".encode()
+        return f"{line}Content-Type: {media}\r\nContent-Length: {len(body)}\r\n{headers}{tail}".encode() + body
 
-    def _refresh(self, now: float) -> None:
+    def refresh(self, now: float) -> None:
         """Format the lines that stay the same for the rest of this second."""
         date, left = self._replies.dates.now_and_left()
-        self._tail = f"Date: {date}\r\nServer: {SERVER}\r\n"
-        self._fresh_until = now + left
+        self.tail = f"Date: {date}\r\nServer: {SERVER}\r\n\r\n"
+        self.fresh_until = now + left
 
 
 class _Route(NamedTuple):

@@ -24,6 +24,9 @@ SERVER: Final = "pillion"
 
 REASONS: Final[Mapping[int, str]] = {status.value: status.phrase for status in HTTPStatus}
 
+UNNAMED: Final = "Unknown"
+"""The reason phrase of a status that has no name."""
+
 BODILESS: Final = frozenset({204, 205, 304})
 """Statuses without a body, and so without fields that describe one."""
 
@@ -113,7 +116,7 @@ class Replies:
             fields.add(requestids.HEADER, request_id)
         response = web.Response(
             status=status,
-            reason=REASONS.get(status, "Unknown"),
+            reason=REASONS.get(status, UNNAMED),
             headers=fields,
             body=None if status in BODILESS else body,
         )

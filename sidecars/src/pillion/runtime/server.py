@@ -125,7 +125,7 @@ class Server:
         self._tcp_gate.set_token(token)
         self._unix_gate.set_token(token)
         for lane in self._lanes:
-            lane.heads.forget()
+            lane.forget()
 
     async def drain(self) -> None:
         """Close the main listeners and their idle connections, and wait for requests in flight, for at most the grace period."""
