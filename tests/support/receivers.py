@@ -69,9 +69,11 @@ async def raw(handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awa
 
     async def connected(reader, writer):
         tasks.add(asyncio.current_task())
-        with contextlib.suppress(ConnectionError):
-            await handle(reader, writer)
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await handle(reader, writer)
+        finally:
+            writer.transport.abort()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     try:

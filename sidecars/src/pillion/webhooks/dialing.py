@@ -68,12 +68,13 @@ class Dialer:
 
     Args:
         resolve: gives the addresses of a host.
-        tls: the context of https connections; a default one verifies against the system's authorities.
+        tls: makes the context of https connections, with the first of them: reading the system's authorities takes time and memory.
     """
 
-    def __init__(self, resolve: Resolve, tls: ssl.SSLContext) -> None:
+    def __init__(self, resolve: Resolve, tls: Callable[[], ssl.SSLContext]) -> None:
         self._resolve = resolve
-        self._tls = tls
+        self._make_tls = tls
+        self._tls: ssl.SSLContext | None = None
 
     async def dial(self, target: Target, guard: Guard, deadline: float) -> Connection:
         """Connect to *target* if *guard* admits all its addresses.
@@ -122,6 +123,8 @@ class Dialer:
     async def _connect(self, target: Target, address: str) -> Connection:
         loop = asyncio.get_running_loop()
         https = target.scheme == "https"
+        if https and self._tls is None:
+            self._tls = self._make_tls()
         _, connection = await loop.create_connection(
             lambda: Connection(loop),
             address,

@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         """Note the fields that mean something."""
         if not self._in_head:
             return  # a trailer
-        self._fields += len(name) + len(value)
+        self._fields += len(name) + len(value) + 4  # ": " and CRLF
         if self._fields > MAX_HEAD:
             raise ValueError(TOO_LONG)
         if len(name) == 11 and name.lower() == b"retry-after":

@@ -53,7 +53,7 @@ class WebhooksBlock:
         self._resolver: Resolver | None = None
         if dialer is None:
             self._resolver = Resolver()
-            dialer = Dialer(self._resolver, default_tls())
+            dialer = Dialer(self._resolver, default_tls)
         self._pool = Pool(dialer)
         self._sender = WebhookSender(self._pool, context.clock)
         self._machine = Machine(
