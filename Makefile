@@ -43,6 +43,7 @@ format: $(READY) ## Format the code
 
 crds: $(READY) ## Write crds/ and docs/reference.md from the models
 	@$(BIN)/pillion crds --output-dir crds --reference docs/reference.md
+	@$(BIN)/pillion crds --output-dir charts/pillion/files/crds
 
 bench: $(READY) ## Run the benchmarks; each prints figure, ratio and machine
 	@$(BIN)/python tests/support/system_packages.py nginx-light wrk redis-server
@@ -50,6 +51,11 @@ bench: $(READY) ## Run the benchmarks; each prints figure, ratio and machine
 
 image: ## Build the image (needs Docker)
 	docker build -t pillion:$$(sed -n 's/^VERSION = "\(.*\)"/\1/p' sidecars/src/pillion/version.py) .
+
+chart: $(READY) ## Lint, render and package the chart into dist/
+	@$(BIN)/python -m tests.support.cluster build helm
+	@helm="$$($(BIN)/python -m tests.support.cluster path helm)"; \
+	  "$$helm" lint --strict charts/pillion && "$$helm" template pillion charts/pillion >/dev/null && "$$helm" package charts/pillion --destination dist
 
 lock: $(READY) ## Compile the locks from pyproject.toml
 	@bash requirements/compile.sh $(BIN)/uv

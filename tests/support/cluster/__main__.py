@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> int:
     build.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(sorted(programs.PROGRAMS))}")
     build.add_argument("--node", action="store_true", help="all that node tests need")
     build.add_argument("--background", action="store_true", help="return at once; the build goes on at a low priority")
+    path = commands.add_parser("path", help="print where a built program is")
+    path.add_argument("name", metavar="NAME")
     commands.add_parser("where", help="say where the API server of the tests comes from")
     commands.add_parser("clean", help="undo what a killed run of the node tests left on this machine")
     options = parser.parse_args(arguments)
@@ -77,6 +79,10 @@ def main(arguments: list[str]) -> int:
         if not node.clean(_say):
             _say("nothing to undo")
         return 0
+    if options.command == "path":
+        found = programs.cached([options.name]).get(options.name)
+        print(found or f"{options.name} is not built", file=sys.stdout if found else sys.stderr)
+        return 0 if found else 1
     print(sources.choose().describe())
     return 0
 

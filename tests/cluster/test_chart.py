@@ -1,0 +1,79 @@
+"""The chart: lint-clean, the same at every rendering, and taken by the API server twice without a difference."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.support.cluster import programs
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "pillion"
+
+
+@pytest.fixture(scope="session")
+def helm():
+    path = programs.cached(["helm"]).get("helm") or shutil.which("helm")
+    if path is None:
+        pytest.skip("no helm: `make chart` builds it, or install it")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([str(path), *arguments], capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            raise AssertionError(done.stdout + done.stderr)
+        return done.stdout
+
+    return run
+
+
+def test_the_copies_of_the_definitions_are_those_of_the_models():
+    shipped = {file.name: file.read_text() for file in (CHART / "files" / "crds").iterdir()}
+
+    assert shipped == {file.name: file.read_text() for file in (ROOT / "crds").iterdir()}, "run `make crds`"
+
+
+def test_lint_finds_nothing(helm):
+    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
+
+
+def test_it_renders_the_same_twice(helm):
+    one, other = (helm("template", "pillion", str(CHART), "-n", "pillion-system") for _ in range(2))
+
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("replicas=0", "/replicas"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("replica=2", "replica"),
+        ("image.digest=abc", "/image/digest"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(helm, value, path):
+    with pytest.raises(AssertionError, match=path):
+        helm("template", "pillion", str(CHART), "--set", value)
+
+
+async def test_applying_it_twice_changes_nothing_the_second_time(helm, kubectl, namespace, tmp_path):
+    """As Argo CD and Flux do: server-side apply, then a diff."""
+    rendered = tmp_path / "chart.yaml"
+    rendered.write_text(
+        helm(
+            "template",
+            "pillion",
+            str(CHART),
+            "-n",
+            namespace,
+            "--set",
+            "crds.enabled=false",
+            "--set",
+            "networkPolicy.enabled=true",
+        )
+    )
+
+    await kubectl("apply", "--server-side", "--force-conflicts", "-f", str(rendered))
+
+    assert await kubectl("diff", "--server-side", "--force-conflicts", "-f", str(rendered)) == ""
+    await kubectl("delete", "--wait=false", "-f", str(rendered))
