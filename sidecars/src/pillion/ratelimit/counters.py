@@ -162,7 +162,7 @@ class Counters:
             self.keys -= evicted
         victim.turn = (victim.turn + 1) & victim.mask
 
-    def sweep(self, now: int, budget: int = 2 * SHARD_TARGET) -> bool:
+    def sweep(self, now: int, budget: int = SHARD_TARGET // 2) -> bool:
         """Forget some of what says nothing any more.
 
         Args:
