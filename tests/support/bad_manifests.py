@@ -155,7 +155,7 @@ BAD: tuple[Bad, ...] = (
     # WebhookEndpoint
     _hook("no-url", "url: ''", "spec.url", ""),
     _hook("ftp", "url: ftp://example.com/x", "spec.url", "ftp"),
-    _hook("url-credentials", "url: https://user:pass@example.com/x", "spec.url", "user or password", by="meaning"),
+    _hook("url-credentials", "url: https://user:pass@example.com/x", "spec.url", "user or password"),
     _hook("url-no-host", "url: https:///x", "spec.url", "host", by="meaning"),
     _hook("url-port", "url: https://example.com:99999/x", "spec.url", "port", by="meaning"),
     _hook("scheme", "signing: {scheme: hmac, secretRef: {name: hook, key: secret}}", "spec.signing.scheme", "standard"),
@@ -226,7 +226,7 @@ BAD: tuple[Bad, ...] = (
         by="meaning",
     ),
     _mail("subject-newline", _content(subject="a\nb"), "spec.channels.email.content.en.subject", "line", by="meaning"),
-    _mail("no-default-locale", _content(locale="de"), "spec.defaultLocale", "en", by="meaning"),
+    _mail("no-default-locale", _content(locale="de"), "spec.defaultLocale", "en"),
     _mail(
         "locale",
         _content(locale="en").replace("defaultLocale: en", "defaultLocale: english_please"),
