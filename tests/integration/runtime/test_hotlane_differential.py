@@ -460,6 +460,7 @@ TWISTS = {
         f"a known head and {rest!r} instead of its end": [HOT, HOT[: SPLIT - 4] + rest, b"GARBAGE", HOT]
         for rest in (b"", b"\r", b"\n", b"\r\n", b"\r\n\r", b"\r\n\n", b"X", b"\x00")
     },
+    **{f"a known head and {rest!r} and no more": [HOT, HOT[: SPLIT - 4] + rest] for rest in (b"\n", b"\r\nX", b"\x00")},
     "two request ids": [request("POST /v1/hot/check", b'{"n":1}', "X-Request-Id: a", "X-Request-Id: b")],
     "a head without end, then a request": [b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ", SMUGGLED, HOT],
     "too much body, then a request": [request("POST /v1/things", b'{"name":"x"}') + b"xx", HOT],
