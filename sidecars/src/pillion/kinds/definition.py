@@ -54,6 +54,8 @@ class Kind(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
         summarize: own status fields, computed from the spec alone (for example `rules: 3`), for the columns; pure.
         status_schema: structural schema properties of the own status fields.
         conditions: own condition types beside Accepted, Propagated and Ready, with one sentence each.
+        counts_pods: whether the status tells how many pods that the selector matches are to have a sidecar (`pods`), have one (`injected`), or
+            have none though they are to (`missed`).
     """
 
     kind: str
@@ -68,11 +70,17 @@ class Kind(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     summarize: Callable[[S], Mapping[str, JSON]] = lambda _spec: {}
     status_schema: Mapping[str, JSON] = {}
     conditions: Mapping[str, str] = {}
+    counts_pods: bool = False
 
     @property
     def singular(self) -> str:
         """The name in lower case, as the API server wants it."""
         return self.kind.lower()
+
+    @property
+    def relates(self) -> bool:
+        """Whether its resources are judged across each other, and not each by itself alone."""
+        return self.relate is not _no_relations
 
     @property
     def crd_name(self) -> str:
