@@ -26,6 +26,10 @@ INJECTED_ANNOTATION: Final = PREFIX + "injected"
 """Version of the operator that injected; the repair loop and people look for it."""
 
 
+MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
+"""On the shadow of a static pod: the API server cannot change what the kubelet runs."""
+
+
 class Injection(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome for one pod.
 
@@ -67,7 +71,7 @@ def inject(
         return Injection(reason="NotAsked", message="neither the pod nor its namespace asks for a sidecar")
     try:
         options = options_for(defaults, namespace_annotations, metadata.get("annotations") or {})
-        _refuse_impossible(spec, options)
+        _refuse_impossible(metadata, spec, options)
     except BadAnnotation as bad:
         return Injection(reason="BadAnnotation", message=str(bad))
     except Refusal as refusal:
@@ -80,8 +84,10 @@ def has_sidecar(spec: Mapping[str, JSON]) -> bool:
     return any(c.get("name") == NAME and c.get("restartPolicy") == "Always" for c in spec.get("initContainers") or ())
 
 
-def _refuse_impossible(spec: Mapping[str, JSON], options: Options) -> None:
+def _refuse_impossible(metadata: Mapping[str, JSON], spec: Mapping[str, JSON], options: Options) -> None:
     """Raise `Refusal` where a sidecar could not work or would break the application."""
+    if MIRROR_ANNOTATION in (metadata.get("annotations") or {}):
+        raise Refusal("StaticPod", "the kubelet runs the pod from a file on its node; put the sidecar into that file")
     if (spec.get("os") or {}).get("name") == "windows" or (spec.get("nodeSelector") or {}).get(
         "kubernetes.io/os"
     ) == "windows":
