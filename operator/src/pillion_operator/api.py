@@ -179,9 +179,16 @@ class Api:
             raise _error(status, data, answer.headers.get("Retry-After", ""))
         return data
 
-    async def get(self, path: str, *, resource: str) -> JSON:
-        """Read one object."""
-        return msgspec.json.decode(await self.request("GET", path, resource=resource))
+    async def get(
+        self,
+        path: str,
+        *,
+        resource: str,
+        query: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,  # noqa: ASYNC109 - as above
+    ) -> JSON:
+        """Read one object, or one page of a list."""
+        return msgspec.json.decode(await self.request("GET", path, resource=resource, query=query, timeout=timeout))
 
     async def create(self, path: str, body: JSON, *, resource: str) -> JSON:
         """Create one object."""

@@ -10,10 +10,14 @@ import secrets
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 from msgspec import inspect as msgspec_inspect
+
+from pillion.version import VERSION
+from pillion_operator.injection.precedence import Options
 
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -67,9 +71,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "0.0.0.0:3790"
     tls_cert: Annotated[
         Path | None,
-        _text("PEM file with the stream listener's certificate chain. Read again when it changes, without a restart."),
+        _text(
+            "PEM file with the certificate chain of the listeners for streams and admission, as cert-manager makes it. Read again when it changes, without a restart. Absent: the operator makes and renews its own."
+        ),
     ] = None
     tls_key: Annotated[Path | None, _text("PEM file with the key of that certificate.")] = None
+    tls_ca: Annotated[
+        Path | None,
+        _text(
+            "PEM file with the authority of that certificate; the operator then tells it to the API server and to sidecars. Absent with a certificate of your own: you tell them."
+        ),
+    ] = None
     insecure: Annotated[
         bool,
         _text(
@@ -90,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     peer_ca_file: Annotated[
         Path | None,
-        _text("PEM file that the other replicas' certificates must lead to. Absent: the machine's authorities."),
+        _text("PEM file that the other replicas' certificates must lead to. Absent: the operator's own authority."),
     ] = None
     peer_server_name: Annotated[
         str,
@@ -98,6 +110,93 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "Name that the other replicas' certificates must carry, since they are reached by address. Empty: the host of their URL."
         ),
     ] = ""
+    service_name: Annotated[
+        str,
+        _text(
+            "Name of the Service before the operator, in its namespace: the certificate is made for it, and sidecars connect to it.",
+            min_length=1,
+            max_length=63,
+        ),
+    ] = "pillion-operator"
+    certificate_names: Annotated[
+        str,
+        _text(
+            "Further DNS names and addresses that the operator's own certificate is for, separated by commas.",
+            max_length=2000,
+        ),
+    ] = ""
+    operator_url: Annotated[
+        str,
+        _text(
+            "URL that injected sidecars connect to. Empty: https at the Service, port 3780.",
+            pattern=r"^(https?://\S+)?$",
+        ),
+    ] = ""
+    admission_address: Annotated[
+        str,
+        _text(
+            "host:port of the admission webhooks. Empty, or with --insecure: no admission, because the API server calls webhooks by TLS alone.",
+            pattern=r"^(\S*:\d+)?$",
+        ),
+    ] = "0.0.0.0:3443"
+    webhook_name: Annotated[
+        str,
+        _text(
+            "Name of the webhook configurations that are told the authority; the operator's rights name it too.",
+            min_length=1,
+        ),
+    ] = "pillion"
+    sidecar_image: Annotated[
+        str,
+        _text(
+            "Image of injected sidecars. Of the operator's own version, so that both speak the same snapshot format.",
+            min_length=1,
+        ),
+    ] = f"pillion:{VERSION}"
+    sidecar_pull_policy: Annotated[
+        str,
+        _text(
+            "When the kubelet pulls that image: Always, IfNotPresent or Never.", pattern="^(Always|IfNotPresent|Never)$"
+        ),
+    ] = "IfNotPresent"
+    sidecar_cpu_request: Annotated[str, _text("CPU that is set aside for a sidecar, as a Kubernetes quantity.")] = "10m"
+    sidecar_memory_request: Annotated[
+        str, _text("Memory that is set aside for a sidecar, as a Kubernetes quantity.")
+    ] = "64Mi"
+    sidecar_cpu_limit: Annotated[
+        str,
+        _text("CPU limit of a sidecar. Empty for none: a throttled sidecar delays its application."),
+    ] = ""
+    sidecar_memory_limit: Annotated[
+        str,
+        _text("Memory limit of a sidecar. Empty for none: a leak then takes the node's memory, not the sidecar alone."),
+    ] = "256Mi"
+    sidecar_data_size: Annotated[
+        str, _text("Bound of a sidecar's data volume; a pod that fills it is evicted by the kubelet.")
+    ] = "1Gi"
+    repair: Annotated[
+        str,
+        _text(
+            "What to do about pods that are to have a sidecar and have none: off, report (Events, status, metrics), or evict as well, so that their controllers make them anew. Evicting needs the ClusterRole pillion-operator-evict.",
+            pattern="^(off|report|evict)$",
+        ),
+    ] = "report"
+    repair_interval: Annotated[
+        float,
+        _text(
+            "Seconds between two searches for such pods. Each lists the labelled pods; a short interval costs a large cluster traffic.",
+            ge=1,
+            le=86_400,
+        ),
+    ] = 60.0
+    eviction_pause: Annotated[
+        float,
+        _text(
+            "Seconds between two evictions, whatever they are of; and one pod per controller and search at most. 0 leaves the pace to disruption budgets.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 5.0
     lease_name: Annotated[str, _text("Name of the Lease that the writer of status holds.", min_length=1)] = (
         "pillion-operator"
     )
@@ -213,6 +312,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 900.0
 
 
+def own_names(settings: Settings) -> tuple[str, ...]:
+    """Give the names and addresses under which the operator's listeners are reached."""
+    service, namespace = settings.service_name, settings.namespace
+    names = [
+        f"{service}.{namespace}.svc",
+        f"{service}.{namespace}.svc.cluster.local",
+        f"{service}.{namespace}",
+        service,
+    ]
+    advertised = urlsplit(settings.advertise_url).hostname if settings.advertise_url else None
+    names += [advertised] if advertised else []
+    names += [name.strip() for name in settings.certificate_names.split(",") if name.strip()]
+    return tuple(dict.fromkeys(names))
+
+
+def operator_url(settings: Settings) -> str:
+    """Give the URL that injected sidecars connect to."""
+    return settings.operator_url or f"https://{settings.service_name}.{settings.namespace}.svc:3780"
+
+
+def sidecar_options(settings: Settings) -> Options:
+    """Give what injected sidecars are like where no annotation says otherwise."""
+    return Options(
+        image=settings.sidecar_image,
+        pull_policy=settings.sidecar_pull_policy,
+        cpu_request=settings.sidecar_cpu_request,
+        memory_request=settings.sidecar_memory_request,
+        cpu_limit=settings.sidecar_cpu_limit,
+        memory_limit=settings.sidecar_memory_limit,
+        data_size=settings.sidecar_data_size,
+    )
+
+
 class InvalidSettingsError(ValueError):
     """A setting, or a combination of them, is not possible. The message names flag, value and fix."""
 
@@ -225,12 +357,10 @@ def validate(settings: Settings) -> Settings:
     """
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise InvalidSettingsError("--tls-cert and --tls-key belong together; give both")
-    if settings.tls_cert is None and not settings.insecure:
-        raise InvalidSettingsError(
-            "the stream listener has no certificate; give --tls-cert and --tls-key, or --insecure for tests"
-        )
     if settings.tls_cert is not None and settings.insecure:
         raise InvalidSettingsError("--insecure contradicts --tls-cert; remove one")
+    if settings.tls_ca is not None and settings.tls_cert is None:
+        raise InvalidSettingsError("--tls-ca belongs to --tls-cert; without it the operator's own authority is told")
     if not settings.lease_retry_period < settings.lease_renew_deadline < settings.lease_duration:
         raise InvalidSettingsError(
             "--lease-retry-period must be below --lease-renew-deadline, and that below --lease-duration;"

@@ -49,6 +49,33 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     request: Request
 
 
+class _PodMetadata(msgspec.Struct):
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Container(msgspec.Struct, rename="camel"):
+    env: list[dict[str, JSON]] | None = None
+    ports: list[dict[str, JSON]] | None = None
+    volume_mounts: list[dict[str, JSON]] | None = None
+
+
+class _PodSpec(msgspec.Struct, rename="camel"):
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+    volumes: list[dict[str, JSON]] | None = None
+    os: dict[str, JSON] | None = None
+    node_selector: dict[str, str] | None = None
+    security_context: dict[str, JSON] | None = None
+
+
+class _Pod(msgspec.Struct):
+    """The shape on which injection relies."""
+
+    metadata: _PodMetadata | None = None
+    spec: _PodSpec | None = None
+
+
 class BadReview(ValueError):  # noqa: N818 - says what it is
     """The body is no AdmissionReview of a version that is spoken here."""
 
@@ -66,6 +93,8 @@ def decode(body: bytes) -> Request:
         review = _decoder.decode(body)
     except msgspec.DecodeError as error:
         raise BadReview(f"the body is no AdmissionReview: {error}") from None
+    except RecursionError:
+        raise BadReview("the body is no AdmissionReview: it is nested too deeply") from None
     if review.api_version != API_VERSION or review.kind != "AdmissionReview":
         raise BadReview(f"{review.api_version} {review.kind} is not spoken here; send {API_VERSION} AdmissionReview")
     return review.request
@@ -77,7 +106,8 @@ def validate(request: Request, kinds: Mapping[str, Kind[Any]], relations: Relati
         return _answer(request.uid, allowed=True)
     document = dict(request.object)
     # What the API server adds is not the writer's: only the spec is judged, under the name and namespace of the request.
-    metadata = dict(document.get("metadata") or {})
+    metadata = document.get("metadata")
+    metadata = dict(metadata) if isinstance(metadata, dict) else {}
     metadata.setdefault("name", metadata.get("generateName") or request.name or "unnamed")
     document["metadata"] = metadata | ({"namespace": request.namespace} if request.namespace else {})
     if metadata.get("deletionTimestamp"):
@@ -100,9 +130,16 @@ def mutate(request: Request, inject: Callable[[Mapping[str, JSON], str], Injecti
     Args:
         request: the request; its namespace counts, since a pod's own may be missing.
         inject: from (pod, namespace) to the injection.
+
+    Raises:
+        BadReview: the object has not the shape of a pod.
     """
     if request.operation != "CREATE" or not isinstance(request.object, dict):
         return _answer(request.uid, allowed=True), Injection(reason="NotAsked", message="no pod is created")
+    try:
+        msgspec.convert(request.object, _Pod)
+    except msgspec.ValidationError as error:
+        raise BadReview(f"the object is no pod: {error}") from None
     injection = inject(request.object, request.namespace)
     warnings = []
     if injection.reason and injection.reason != "NotAsked":

@@ -1,0 +1,34 @@
+"""Gives a pod the sidecar of this installation: the pure injection with the installation's own defaults filled in.
+
+Admission and the search for missed pods share one, so that they never disagree about a pod.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pillion.version import VERSION
+from pillion_operator import settings as operator_settings
+from pillion_operator.injection.patch import Injection, inject
+from pillion_operator.namespaces import Namespace
+from pillion_operator.settings import Settings
+
+JSON = Any
+
+
+class Injector:
+    """Injects as *settings* say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._defaults = operator_settings.sidecar_options(settings)
+        self._url = operator_settings.operator_url(settings)
+
+    def __call__(self, pod: Mapping[str, JSON], namespace: Namespace) -> Injection:
+        """Give what *pod* lacks of a sidecar."""
+        return inject(
+            pod,
+            namespace_labels=namespace.labels,
+            namespace_annotations=namespace.annotations,
+            defaults=self._defaults,
+            operator_url=self._url,
+            version=VERSION,
+        )
