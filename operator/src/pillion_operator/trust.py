@@ -1,0 +1,156 @@
+"""Tells everybody whom to trust: the API server by the `caBundle` of the webhook configurations, sidecars by a ConfigMap in their namespace.
+
+The leader alone does so, comparing before it writes: nothing changed, nothing written. It owns just these fields, under a field manager of its own, so that charts and
+GitOps tools that apply the webhook configurations never fight with it over them. A ConfigMap stays when its namespace no longer needs it: it holds nothing secret, and
+pods that still run mount it.
+"""
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from pillion_operator.api import Api, ApiError, core_path
+from pillion_operator.injection.sidecar import CA_CONFIG_MAP
+
+JSON = Any
+
+MANAGER: Final = "pillion-ca"
+"""Field manager of `caBundle` and of the ConfigMaps."""
+INTERVAL: Final = 60.0
+"""Seconds after which everything is compared again, though nobody said that anything changed."""
+GATHER: Final = 0.2
+"""Seconds that a change waits for more of them."""
+
+_CONFIGURATIONS: Final = {
+    "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
+    "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
+}
+
+
+class Trust:
+    """Spreads the bundle.
+
+    Args:
+        api: the way to the API server.
+        bundle: gives the PEM bundle; empty while there is none, or where others tell it.
+        namespaces: gives the namespaces that have sidecars or are to have them.
+        name: name of both webhook configurations.
+        leading: tells whether this replica holds the Lease.
+        registry: where metrics are registered.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        bundle: Callable[[], bytes],
+        namespaces: Callable[[], Iterable[str]],
+        name: str,
+        leading: Callable[[], bool],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._api = api
+        self._bundle = bundle
+        self._namespaces = namespaces
+        self._name = name
+        self._leading = leading
+        self._changed = asyncio.Event()
+        self._log = structlog.get_logger("trust")
+        self._writes = Counter(
+            "pillion_operator_trust_writes_total",
+            "Webhook configurations and ConfigMaps that were given the authority's certificate.",
+            ["resource"],
+            registry=registry,
+        )
+
+    def changed(self) -> None:
+        """Say that the bundle, the leader or the namespaces may be others."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Spread, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(INTERVAL):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(GATHER)
+            self._changed.clear()
+            try:
+                await self.spread()
+            except ApiError as error:
+                fix = "; apply the operator's ClusterRole" if error.status == 403 else ""
+                self._log.warning(f"the authority's certificate could not be spread{fix}", error=str(error))
+
+    async def spread(self) -> None:
+        """Tell whoever does not know it yet.
+
+        Raises:
+            ApiError: the API server refused or could not be reached; the rest is done next time.
+        """
+        bundle = self._bundle()
+        if not bundle or not self._leading():
+            return
+        for plural, kind in _CONFIGURATIONS.items():
+            await self._tell_webhooks(plural, kind, base64.b64encode(bundle).decode())
+        await self._tell_namespaces(bundle.decode())
+
+    async def _tell_webhooks(self, plural: str, kind: str, encoded: str) -> None:
+        path = f"/apis/admissionregistration.k8s.io/v1/{plural}/{self._name}"
+        try:
+            found = await self._api.get(path, resource=plural)
+        except ApiError as error:
+            if error.status == 404:
+                return  # admission is not installed
+            raise
+        webhooks = found.get("webhooks") or ()
+        if all((webhook.get("clientConfig") or {}).get("caBundle") == encoded for webhook in webhooks):
+            return
+        body = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": self._name},
+            "webhooks": [{"name": webhook["name"], "clientConfig": {"caBundle": encoded}} for webhook in webhooks],
+        }
+        await self._api.apply(path, body, manager=MANAGER, resource=plural)
+        self._writes.labels(plural).inc()
+        self._log.info("the API server was told whom to trust", configuration=kind)
+
+    async def _tell_namespaces(self, bundle: str) -> None:
+        wanted = set(self._namespaces())
+        if not wanted:
+            return
+        # A list by name needs no right to read any other ConfigMap.
+        query = {"fieldSelector": f"metadata.name={CA_CONFIG_MAP}"}
+        listed = await self._api.get("/api/v1/configmaps", resource="configmaps", query=query)
+        right = {
+            one["metadata"]["namespace"]
+            for one in listed.get("items") or ()
+            if (one.get("data") or {}).get("ca.crt") == bundle
+        }
+        for namespace in sorted(wanted - right):
+            body = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": CA_CONFIG_MAP,
+                    "namespace": namespace,
+                    "labels": {"app.kubernetes.io/managed-by": "pillion-operator"},
+                },
+                "data": {"ca.crt": bundle},
+            }
+            path = core_path("configmaps", namespace, CA_CONFIG_MAP)
+            try:
+                await self._api.apply(path, body, manager=MANAGER, resource="configmaps")
+            except ApiError as error:
+                # A namespace that is being deleted takes nothing new; it must not keep the others from being told.
+                self._log.warning("a namespace was not told whom to trust", namespace=namespace, error=str(error))
+                if error.status == 0:
+                    raise
+                continue
+            self._writes.labels("configmaps").inc()
