@@ -64,37 +64,59 @@ class Announcer:
                 self._log.warning("event not posted", error=str(error))
             await asyncio.sleep(PACE)
 
-    def _post(self, known: Known, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:
+    def announce(
+        self,
+        regarding: Mapping[str, JSON],
+        kind: Literal["Normal", "Warning"],
+        reason: str,
+        note: str,
+        *,
+        action: str,
+    ) -> None:
+        """Announce something about an object.
+
+        Args:
+            regarding: the object: apiVersion, kind, namespace, name, uid.
+            kind: how much it matters.
+            reason: one CamelCase word.
+            note: a sentence for a person.
+            action: what was done when it was noticed, one word.
+        """
         now = asyncio.get_running_loop().time()
-        said = (known.uid, reason, note)
+        said = (regarding["uid"], reason, note)
         if self._said.get(said, -SILENCE) > now - SILENCE:
             return
         self._said[said] = now
         self._said.move_to_end(said)
         while len(self._said) > MAX_WAITING:
             self._said.popitem(last=False)
-        key = known.key
+        namespace, name = regarding["namespace"], regarding["name"]
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{key.name[:200].rstrip('.-')}-", "namespace": key.namespace},
+            "metadata": {"generateName": f"{name[:200].rstrip('.-')}-", "namespace": namespace},
             "eventTime": stamp,
             "reportingController": CONTROLLER,
             "reportingInstance": self._identity,
-            "action": "Judged",
+            "action": action,
             "reason": reason[:128],
             "type": kind,
             "note": note if len(note) <= MAX_NOTE else note[: MAX_NOTE - 1] + "…",
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": key.kind,
-                "namespace": key.namespace,
-                "name": key.name,
-                "uid": known.uid,
-            },
+            "regarding": regarding,
         }
         try:
-            self._waiting.put_nowait((key.namespace, body))
+            self._waiting.put_nowait((namespace, body))
         except asyncio.QueueFull:
-            self._log.debug("event dropped", resource=str(key), reason=reason)
+            self._log.debug("event dropped", resource=f"{regarding['kind']} {namespace}/{name}", reason=reason)
+
+    def _post(self, known: Known, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:
+        key = known.key
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": key.kind,
+            "namespace": key.namespace,
+            "name": key.name,
+            "uid": known.uid,
+        }
+        self.announce(regarding, kind, reason, note, action="Judged")
