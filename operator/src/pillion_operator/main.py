@@ -6,6 +6,8 @@ the process ends with a traceback and is started again, while sidecars keep serv
 
 import asyncio
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -17,9 +19,10 @@ from pillion_operator.announcing import Announcer
 from pillion_operator.api import Api, ApiError
 from pillion_operator.audit import Audit
 from pillion_operator.authentication import Authenticator
-from pillion_operator.catalogue import Catalogue, Vocabulary
+from pillion_operator.catalogue import Catalogue, Known, Vocabulary
 from pillion_operator.controller import Controller
 from pillion_operator.fleet import Fleet
+from pillion_operator.gatekeeping import Gatekeeper
 from pillion_operator.lease import Leadership
 from pillion_operator.peers import Peers
 from pillion_operator.reporting import Reporter
@@ -28,6 +31,8 @@ from pillion_operator.server import Server
 from pillion_operator.settings import Settings
 from pillion_operator.watching import Watcher
 from pillion_operator.work import QueueMetrics
+
+JSON = Any
 
 
 def run(settings: Settings) -> int:
@@ -96,6 +101,17 @@ class Operator:
             leading=lambda: self._leadership.leading,
             queues=queues,
             registry=registry,
+            pods=self._pods,
+        )
+        self._gatekeeper = Gatekeeper(
+            settings,
+            api,
+            kinds=vocabulary.kinds,
+            catalogue=catalogue,
+            announcer=self._announcer,
+            leading=lambda: self._leadership.leading,
+            counted=self._reporter.look_at,
+            registry=registry,
         )
         self.controller = Controller(
             vocabulary=vocabulary,
@@ -108,11 +124,15 @@ class Operator:
             registry=registry,
         )
         self._peers = Peers(
-            settings, fleet, leader_address=lambda: self._leadership.leader_address, take=self.controller.reported
+            settings,
+            fleet,
+            leader_address=lambda: self._leadership.leader_address,
+            take=self.controller.reported,
+            trusted=self._gatekeeper.trusted,
         )
         self.controller.on_facts_changed = self._peers.facts_changed
         kinds = vocabulary.kinds.values()
-        self._watcher = Watcher(api, kinds, self.controller.told, registry)
+        self._watcher = Watcher(api, kinds, self._told, registry)
         self._audit = Audit(
             api,
             kinds,
@@ -135,6 +155,7 @@ class Operator:
             settings,
             self.controller,
             authenticator,
+            tls=self._gatekeeper.tls,
             own_account=await self._own_account(),
             take_report=self._peers.heard,
             registry=self._registry,
@@ -144,6 +165,7 @@ class Operator:
         )
         self._reporter.settle()
         await admin.start()
+        await self._gatekeeper.start()
         await server.start()
         self._watcher.start()
         self._log.info(
@@ -151,6 +173,7 @@ class Operator:
             version=VERSION,
             identity=settings.identity,
             stream_port=server.port,
+            admission_port=self._gatekeeper.port,
             admin_port=admin.port,
             tls=not settings.insecure,
         )
@@ -162,7 +185,7 @@ class Operator:
             "audit": self._audit.run(),
             "lease": self._leadership.run(),
             "peers": self._peers.run(),
-            "certificates": server.run(),
+            **self._gatekeeper.loops(),
         }
         try:
             async with asyncio.TaskGroup() as group:
@@ -172,17 +195,26 @@ class Operator:
                 self._log.info("stopping")
                 await server.stop()
                 await self._leadership.release()
+                await self._gatekeeper.stop()
                 for task in tasks:
                     task.cancel()
         finally:
             await self._watcher.stop()
             await server.stop()
+            await self._gatekeeper.stop()
             await admin.stop()
 
     def _leading(self, leading: bool) -> None:  # noqa: FBT001 - a callback with one meaning
         if leading:
             self._reporter.settle()
             self._reporter.look_at_all()
+            self._gatekeeper.leads()
+
+    def _told(self, batch: list[tuple[str | None, JSON]]) -> None:
+        self.controller.told(self._gatekeeper.sift(batch))
+
+    def _pods(self, known: Known) -> Mapping[str, JSON]:
+        return self._gatekeeper.counts(known)
 
     def _secret_changed(self, namespace: str) -> None:
         self.controller.secret_changed(namespace)
@@ -193,6 +225,8 @@ class Operator:
     def _ready(self) -> str:
         if self._stopping:
             return "stopping"
+        if not self._gatekeeper.ready:
+            return "there is no certificate yet"
         return "" if self._audit.complete.is_set() else "not all resources are known yet"
 
     async def _own_account(self) -> str:

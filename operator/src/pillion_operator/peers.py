@@ -47,6 +47,7 @@ class Peers:
         fleet: the sidecars.
         leader_address: gives the URL of the leader; empty where there is none, or where it is us.
         take: takes what a replica says; nothing for a replica that has been silent for too long.
+        trusted: gives the authorities of the operator's own certificates, as PEM; used where no file names others.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Peers:
         *,
         leader_address: Callable[[], str],
         take: Callable[[str, Iterable[Facts]], None],
+        trusted: Callable[[], bytes] = lambda: b"",
     ) -> None:
         self._settings = settings
         self._fleet = fleet
         self._leader_address = leader_address
         self._take = take
+        self._trusted = trusted
         self._changed = asyncio.Event()
         self._heard: dict[str, float] = {}
         self._log = structlog.get_logger("peers")
@@ -102,7 +105,10 @@ class Peers:
         settings = self._settings
         try:
             token = settings.peer_token_file.read_text().strip() if settings.peer_token_file else ""
-            tls = ssl.create_default_context(cafile=str(settings.peer_ca_file) if settings.peer_ca_file else None)
+            if settings.peer_ca_file:
+                tls = ssl.create_default_context(cafile=str(settings.peer_ca_file))
+            else:
+                tls = ssl.create_default_context(cadata=self._trusted().decode() or None)
             timeout = aiohttp.ClientTimeout(total=TIMEOUT)
             async with (
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), timeout=timeout) as session,

@@ -6,7 +6,7 @@ ten thousand unchanged resources writes nothing. Only the holder of the Lease wr
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -48,6 +48,7 @@ class Reporter:
         leading: tells whether this replica holds the Lease.
         queues: metrics of the work queue.
         registry: where metrics are registered.
+        pods: gives status fields that count pods, for kinds that have them.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Reporter:
         leading: Callable[[], bool],
         queues: QueueMetrics,
         registry: CollectorRegistry,
+        pods: Callable[[Known], Mapping[str, conditions.JSON]] = lambda _known: {},
     ) -> None:
         self._settings = settings
         self._api = api
@@ -72,6 +74,7 @@ class Reporter:
         self._secrets = secrets
         self._announcer = announcer
         self._leading = leading
+        self._pods = pods
         self._written_at: dict[ResourceKey, float] = {}
         self._settled_at = 0.0
         self._log = structlog.get_logger("status")
@@ -164,7 +167,10 @@ class Reporter:
             good_generation=good.generation if good else 0,
             revision=fingerprint(good, self._secrets.versions(key.namespace)) if good else "",
             suspended=bool(good and good.resource.spec.suspend),
-            own=self._kinds[key.kind].summarize(described.resource.spec) if described else {},
+            own={
+                **(self._kinds[key.kind].summarize(described.resource.spec) if described else {}),
+                **self._pods(known),
+            },
             tally=self._fleet.tally(key),
             secrets=tuple(problems),
         )

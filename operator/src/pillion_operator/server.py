@@ -8,7 +8,6 @@ import asyncio
 import random
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -31,8 +30,6 @@ BODY_TIMEOUT: Final = 10.0
 """Seconds within which a body must arrive."""
 SYNC_TIMEOUT: Final = 5.0
 """Seconds that a stream waits for the operator's own start before it is sent away to try again."""
-CERTIFICATE_PAUSE: Final = 10.0
-"""Seconds between two looks at the certificate files."""
 
 _PROBLEM_BASE: Final = "https://pillion.dev/problems/"
 _PING: Final = event(exchange.PING_EVENT)
@@ -46,6 +43,7 @@ class Server:
         settings: where and how.
         controller: takes streams and acknowledgements.
         authenticator: tells who a client is.
+        tls: the certificate, refreshed by its owner; None serves in the clear.
         own_account: `namespace/name` of the operator's own service account, whose other replicas may report; empty takes no reports.
         take_report: takes the report of another replica.
         registry: where metrics are registered.
@@ -57,6 +55,7 @@ class Server:
         controller: Controller,
         authenticator: Authenticator,
         *,
+        tls: ssl.SSLContext | None,
         own_account: str,
         take_report: Callable[[Report], None],
         registry: CollectorRegistry,
@@ -69,7 +68,7 @@ class Server:
         self._stopping = False
         self._chance = random.Random()  # noqa: S311 - spreads reconnects, protects nothing
         self._log = structlog.get_logger("server")
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
         self._answers = Counter(
             "pillion_operator_requests_total",
             "Requests of sidecars and replicas, by route and status.",
@@ -87,34 +86,13 @@ class Server:
         """Listen.
 
         Raises:
-            OSError: the address is taken, or a certificate file cannot be read.
+            OSError: the address is taken.
         """
-        if self._settings.tls_cert and self._settings.tls_key:
-            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            self._tls.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
         await self._runner.setup()
         host, _, port = self._settings.stream_address.rpartition(":")
         site = web.TCPSite(self._runner, host.strip("[]") or None, int(port), ssl_context=self._tls, backlog=1024)
         await site.start()
         self.port = self._runner.addresses[0][1]
-
-    async def run(self) -> None:
-        """Follow the certificate files until cancelled."""
-        files = [path for path in (self._settings.tls_cert, self._settings.tls_key) if path]
-        seen = _stamps(files)
-        while True:
-            await asyncio.sleep(CERTIFICATE_PAUSE)
-            now = _stamps(files)
-            if now == seen or self._tls is None:
-                continue
-            try:
-                self._tls.load_cert_chain(files[0], files[1])
-            except (OSError, ssl.SSLError) as error:
-                # The two files change one after the other; the next look finds them in agreement.
-                self._log.warning("the new certificate cannot be used yet", error=str(error))
-                continue
-            seen = now
-            self._log.info("the certificate was replaced")
 
     async def stop(self) -> None:
         """Say goodbye to every stream and stop listening."""
@@ -255,14 +233,3 @@ def _problem(refusal: Refusal) -> web.Response:
     return web.Response(
         status=refusal.status, body=msgspec.json.encode(body), content_type="application/problem+json", headers=headers
     )
-
-
-def _stamps(files: list[Path]) -> list[tuple[int, int]]:
-    found = []
-    for path in files:
-        try:
-            stat = path.stat()
-            found.append((stat.st_mtime_ns, stat.st_ino))
-        except OSError:
-            found.append((0, 0))
-    return found

@@ -1,4 +1,4 @@
-"""kopf as the watcher, and as nothing else: every change of every kind arrives here as (type, object), in order per object.
+"""kopf as the watcher, and as nothing else: every change of every kind, and of namespaces, arrives here as (type, object), in order per object.
 
 Used of kopf: discovery, list and watch with bookmarks, reconnection after 70 s of silence, re-login. Switched off: its change handlers (they copy the spec into an
 annotation and write to every object), event posting, peering, webhooks. Two traps are avoided on purpose: a worker of kopf keeps its slot for `idle_timeout`, so that
@@ -44,7 +44,7 @@ class Watcher:
 
     Args:
         api: gives the credentials.
-        kinds: what to watch.
+        kinds: what to watch, beside namespaces.
         deliver: called in the caller's event loop with batches of (type, object); the type is None for objects that were listed.
         registry: where metrics are registered.
     """
@@ -112,6 +112,7 @@ class Watcher:
         kopf.on.login(registry=registry)(self._login)
         for plural in self._plurals:
             kopf.on.event(GROUP, VERSION, plural, registry=registry)(self._receive)
+        kopf.on.event("", "v1", "namespaces", registry=registry)(self._receive)
         await kopf.operator(
             registry=registry, settings=_settings(), clusterwide=True, standalone=True, stop_flag=self._stop
         )

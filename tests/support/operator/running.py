@@ -71,18 +71,38 @@ async def peer_token(cluster: Cluster) -> str:
 
 
 class OperatorProcess:
-    """One operator process. It keeps its ports over a restart."""
+    """One operator process. It keeps its ports over a restart.
 
-    def __init__(self, access: Access, folder: Path, *flags: str, name: str = "operator", tls: bool = True) -> None:
+    Args:
+        access: as whom it asks the API server.
+        folder: for its files and its log.
+        flags: further flags.
+        name: its identity.
+        tls: whether it has a certificate by an authority of the tests.
+        own_authority: whether it makes certificates itself instead.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        folder: Path,
+        *flags: str,
+        name: str = "operator",
+        tls: bool = True,
+        own_authority: bool = False,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        stream, admin = free_ports(2)
+        stream, admin, admission = free_ports(3)
         self.name = name
         self.admin = f"http://127.0.0.1:{admin}"
+        self.webhooks = f"https://127.0.0.1:{admission}"
         scheme = "https" if tls else "http"
         self.url = f"{scheme}://127.0.0.1:{stream}"
         self.ca_file: Path | None = None
         protection = ["--insecure"]
-        if tls:
+        if own_authority:
+            protection = ["--certificate-names=127.0.0.1"]
+        elif tls:
             authority = Authority(folder / "tls", "pillion-operator-tests")
             pair = authority.server("operator", ["127.0.0.1", "pillion-operator.pillion-system.svc"])
             self.ca_file = authority.certificate
@@ -97,6 +117,7 @@ class OperatorProcess:
             f"--identity={name}",
             f"--stream-address=127.0.0.1:{stream}",
             f"--admin-address=127.0.0.1:{admin}",
+            f"--admission-address=127.0.0.1:{admission}",
             *protection,
             *flags,
         ]

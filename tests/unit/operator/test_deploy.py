@@ -46,4 +46,4 @@ def test_the_deployment_runs_this_version_with_flags_that_exist():
 
     assert container()["image"] == f"pillion:{VERSION}"
     assert command == "operator"
-    assert settings.from_arguments(parser.parse_args(flags)).tls_cert == Path("/etc/pillion/tls/tls.crt")
+    assert settings.from_arguments(parser.parse_args(flags)).advertise_url == "https://$(POD_IP):3780"

@@ -26,7 +26,8 @@ def test_flags_become_settings():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((), "--tls-cert and --tls-key, or --insecure"),
+        (("--tls-ca", "a"), "--tls-ca belongs to --tls-cert"),
+        (("--repair", "kill"), "--repair: 'kill'"),
         (("--tls-cert", "c"), "--tls-cert and --tls-key belong together"),
         (("--tls-cert", "c", "--tls-key", "k", "--insecure"), "--insecure contradicts"),
         (("--insecure", "--status-workers", "0"), "--status-workers: '0'"),
@@ -57,7 +58,7 @@ def test_the_documentation_holds_the_current_table():
 def test_the_documentation_names_every_metric_and_no_other():
     root = Path(__file__).parents[3]
     named = set(re.findall(r"`(pillion_operator_[a-z_]+)`", (root / "docs" / "operator.md").read_text()))
-    sources = "".join(path.read_text() for path in (root / "operator/src/pillion_operator").glob("*.py"))
+    sources = "".join(path.read_text() for path in (root / "operator/src/pillion_operator").rglob("*.py"))
     registered = set(re.findall(r'"(pillion_operator_[a-z_]+)"', sources))
 
     assert named == registered
