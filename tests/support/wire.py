@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pillion.runtime.hotlane import LaneProtocol
 from pillion.runtime.server import Server
 
-SETTLE_ROUNDS = 25
+SETTLE_ROUNDS = 12
 """Turns of the event loop within which one request makes some progress, if it needs neither new bytes nor time."""
 
 _GENERATED = re.compile(rb"(?<=X-Request-Id: )[0-9a-f]{32}(?=\r\n)|(?<=urn:pillion:request:)[0-9a-f]{32}")
