@@ -15,6 +15,12 @@ from pillion.kinds.violations import FieldPath, Violation, at, did_you_mean
 
 PROFILE_KIND = "SidecarProfile"
 
+_PODS = {
+    "pods": "Pods that it selects and that are to have a sidecar.",
+    "injected": "How many of them have it.",
+    "missed": "How many of them run without it.",
+}
+
 
 class Auth(Model, frozen=True, kw_only=True):
     """Who may use the localhost API."""
@@ -93,14 +99,23 @@ def profile_kind(blocks: Sequence[BlockDefinition]) -> Kind[Any]:
         check=check,
         relate=_ties,
         compile=compile_profile,
+        counts_pods=True,
         columns=(
+            *(
+                Column(name=name.capitalize(), json_path=f".status.{name}", type="integer", description=text)
+                for name, text in _PODS.items()
+            ),
             Column(
                 name="Blocks", json_path=".status.blocks", type="integer", description="Blocks that the sidecars run."
             ),
         ),
         summarize=lambda profile: {"blocks": len(profile.blocks) if profile.blocks is not None else len(names)},
         status_schema={
-            "blocks": {"type": "integer", "format": "int64", "description": "Blocks that the sidecars run."}
+            **{
+                name: {"type": "integer", "format": "int64", "minimum": 0, "description": text}
+                for name, text in _PODS.items()
+            },
+            "blocks": {"type": "integer", "format": "int64", "description": "Blocks that the sidecars run."},
         },
     )
 
