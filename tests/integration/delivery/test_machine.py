@@ -5,12 +5,13 @@ import asyncio
 import pytest
 from tests.support.deliveries import START, Bench, bench
 
-from pillion.delivery import dispatcher, intake, reader, upkeep
+from pillion.delivery import commit, dispatcher, intake, reader, upkeep
 from pillion.delivery.failures import IdConflict, InFlight, Overloaded, StoreUnavailable, UnknownDelivery
 from pillion.delivery.model import (
     DAY,
     SECOND,
     AttemptQuery,
+    Delivered,
     DisableDestination,
     Policy,
     Query,
@@ -519,3 +520,25 @@ async def test_a_clock_that_is_set_back_holds_up_no_retry(tmp_path):
         b.clock.wall -= 3600 * SECOND
         await b.pass_time(5 * SECOND)
         await b.until(lambda: len(b.sender.sent) == 2)
+
+
+async def test_a_disk_that_hangs_is_told_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(commit, "COMMIT_TIMEOUT", 0.0)
+    async with bench(tmp_path, {"a": Policy()}) as b:
+        parts = b.machine._parts
+        monkeypatch.setattr(parts.intake._commits, "_submit", lambda _unit: None)
+        waiting = asyncio.create_task(b.accept("a"))
+        await b.until(lambda: b.machine.statistics().waiting == 1)
+        parts.intake._commits.expire()
+        with pytest.raises(StoreUnavailable, match="the disk did not confirm"):
+            await waiting
+        assert b.machine.statistics().waiting == 0
+
+
+async def test_a_destination_may_take_one_and_want_no_more(tmp_path):
+    async with bench(tmp_path, {"a": Policy()}) as b:
+        b.sender.script["a"] = [Delivered(status=200, disable="enough")]
+        receipt = await b.accept("a")
+        await b.settled()
+        assert (await b.machine.delivery(f"{receipt.id}~a")).state == "succeeded"
+        assert b.status("a").disabled == "enough"

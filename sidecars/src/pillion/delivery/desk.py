@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from pillion.delivery import reader as questions
-from pillion.delivery.commit import commit
+from pillion.delivery.commit import Commits
 from pillion.delivery.destinations import Destination, Destinations
 from pillion.delivery.failures import InFlight, UnknownDelivery
 from pillion.delivery.model import (
@@ -25,7 +25,7 @@ from pillion.delivery.reader import Found, Reader
 from pillion.delivery.scheduler import Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import PENDING, STATES, DeliveryRow, Store
-from pillion.delivery.writer import TaskUnit, Unit
+from pillion.delivery.writer import TaskUnit
 from pillion.runtime.clock import Clock
 
 
@@ -48,14 +48,14 @@ class Desk:
         reader: Reader,
         clock: Clock,
         steady: SteadyClock,
-        submit: Callable[[Unit], None],
+        commits: Commits,
     ) -> None:
         self._destinations = destinations
         self._scheduler = scheduler
         self._reader = reader
         self._clock = clock
         self._steady = steady
-        self._submit = submit
+        self._commits = commits
 
     # Asking
 
@@ -175,7 +175,7 @@ class Desk:
                 due = changed(row, destination) if row is not None else None
             self._scheduler.settled(entry, due, self._steady.now_ns())
 
-        await commit(self._submit, unit, over)
+        await self._commits.commit(unit, over)
         if unit.result is None:
             raise UnknownDelivery(wanted)
         return _Changed(unit.result, found, destination)
@@ -198,7 +198,7 @@ class Desk:
                     now_ns=self._steady.now_ns(),
                 )
 
-        await commit(self._submit, unit, over)
+        await self._commits.commit(unit, over)
         return True
 
 

@@ -1,15 +1,15 @@
 """Taking messages in: checks, commits, brings what was committed to the scheduler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from pillion.delivery.commit import commit
+from pillion.delivery.commit import Commits
 from pillion.delivery.destinations import Destinations
 from pillion.delivery.failures import Overloaded, StoreFull
 from pillion.delivery.model import MESSAGE_ID, Message, Receipt, Submission
 from pillion.delivery.scheduler import Entry, Scheduler
 from pillion.delivery.steady import SteadyClock
-from pillion.delivery.writer import AcceptUnit, Unit
+from pillion.delivery.writer import AcceptUnit
 from pillion.runtime.clock import Clock
 
 WAITING: Final = 4_096
@@ -33,14 +33,14 @@ class Intake:
         clock: Clock,
         steady: SteadyClock,
         next_seq: int,
-        submit: Callable[[Unit], None],
+        commits: Commits,
     ) -> None:
         self._destinations = destinations
         self._scheduler = scheduler
         self._clock = clock
         self._steady = steady
         self._next_seq = next_seq
-        self._submit = submit
+        self._commits = commits
         self._waiting_bytes = 0
         self.waiting = 0
         """Calls that wait for their commit."""
@@ -70,7 +70,7 @@ class Intake:
         self.waiting += 1
         self._waiting_bytes += size
         try:
-            await commit(self._submit, unit, lambda: self._taken(unit))
+            await self._commits.commit(unit, lambda: self._taken(unit))
         except StoreFull:
             self.refused += 1
             raise

@@ -20,12 +20,13 @@ from typing import Final
 import msgspec
 import structlog
 
+from pillion.delivery.commit import Commits
 from pillion.delivery.database import Opened, damaged_files, open_store
 from pillion.delivery.desk import Desk
 from pillion.delivery.destinations import Destination, Destinations
 from pillion.delivery.dispatcher import Dispatcher
 from pillion.delivery.failures import StoreFull, StoreUnavailable
-from pillion.delivery.identifiers import RANDOM_BYTES, make_message_id
+from pillion.delivery.identifiers import Identifiers
 from pillion.delivery.intake import Intake
 from pillion.delivery.model import (
     Attempt,
@@ -117,10 +118,11 @@ class Machine:
         self._conditions = conditions
         self._tasks = tasks
         self._max_bytes = max_bytes
-        self._entropy = entropy
+        self._identifiers = Identifiers(clock.wall_ns, entropy)
         self._chance = chance
         self._policies: Mapping[DestinationName, Policy] = {}
         self._parts: _Parts | None = None
+        self._upkeep: asyncio.Task[None] | None = None
         self._closing = False
         self.destinations = Destinations()
         """All destinations, for metrics."""
@@ -178,6 +180,7 @@ class Machine:
 
         store = Store(opened.connection)
         writer = Writer(name=f"{self._name} writer", store=store, path=self._path, committed=committed)
+        commits = Commits(writer.submit)
         reader = Reader(name=f"{self._name} reader", path=self._path)
         dispatcher = Dispatcher(
             name=self._name,
@@ -201,7 +204,7 @@ class Machine:
                 clock=self._clock,
                 steady=steady,
                 next_seq=state.last_seq + 1,
-                submit=writer.submit,
+                commits=commits,
             ),
             Desk(
                 destinations=self.destinations,
@@ -209,7 +212,7 @@ class Machine:
                 reader=reader,
                 clock=self._clock,
                 steady=steady,
-                submit=writer.submit,
+                commits=commits,
             ),
             Upkeep(
                 name=self._name,
@@ -218,12 +221,12 @@ class Machine:
                 dispatcher=dispatcher,
                 reader=reader,
                 steady=steady,
-                submit=writer.submit,
+                commits=commits,
             ),
         )
         writer.start()
         self._apply(parts)
-        self._tasks.spawn("delivery upkeep", parts.upkeep.run)
+        self._upkeep = self._tasks.spawn("delivery upkeep", parts.upkeep.run)
 
     def _open_store(self) -> tuple[Opened, _State]:
         seconds = self._clock.wall_ns() // 1_000_000_000
@@ -258,6 +261,9 @@ class Machine:
             return
         self._closing = True
         parts = self._parts
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
         await parts.dispatcher.stop()
         parts.upkeep.save_successes()
         await asyncio.to_thread(parts.reader.close)
@@ -309,7 +315,7 @@ class Machine:
 
     def new_id(self) -> MessageId:
         """Make a message id: `msg_` and 32 hexadecimal digits, sortable by time, 80 bits of them random."""
-        return make_message_id(self._clock.wall_ns(), self._entropy(RANDOM_BYTES))
+        return self._identifiers.make()
 
     async def accept(self, submissions: Sequence[Submission]) -> tuple[Receipt, ...]:
         """Accept messages, all or none; returns only after they are on disk (fsync).

@@ -1,12 +1,11 @@
 """What the machine does now and then: forget what is out of retention, give up what waited too long, refresh slow figures."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from pillion.delivery.commit import commit
+from pillion.delivery.commit import Commits
 from pillion.delivery.destinations import Destination, Destinations
 from pillion.delivery.dispatcher import Dispatcher
 from pillion.delivery.failures import DeliveryError
@@ -15,7 +14,7 @@ from pillion.delivery.reader import Reader, oldest_pending
 from pillion.delivery.scheduler import Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import Store
-from pillion.delivery.writer import TaskUnit, Unit
+from pillion.delivery.writer import TaskUnit
 
 WATCH: Final = 1.0
 """Seconds between looks at attempts that overran their deadline."""
@@ -42,14 +41,14 @@ class Upkeep:
         dispatcher: Dispatcher,
         reader: Reader,
         steady: SteadyClock,
-        submit: Callable[[Unit], None],
+        commits: Commits,
     ) -> None:
         self._destinations = destinations
         self._scheduler = scheduler
         self._dispatcher = dispatcher
         self._reader = reader
         self._steady = steady
-        self._submit = submit
+        self._commits = commits
         self._log = structlog.get_logger(name)
 
     async def run(self) -> None:
@@ -58,6 +57,7 @@ class Upkeep:
         while True:
             await asyncio.sleep(WATCH)
             self._dispatcher.watch()
+            self._commits.expire()
             count += 1
             if count % ROUND == 0:
                 try:
@@ -84,7 +84,7 @@ class Upkeep:
                 return store.forget(now, BATCH)
 
             unit = TaskUnit(work)
-            await commit(self._submit, unit, _nothing)
+            await self._commits.commit(unit, _nothing)
             count = unit.result
 
     async def _give_up(self, destination: Destination) -> None:
@@ -107,7 +107,7 @@ class Upkeep:
                 )
 
             unit = TaskUnit(work)
-            await commit(self._submit, unit, _nothing)
+            await self._commits.commit(unit, _nothing)
             count = unit.result
             destination.backlog -= count
             destination.cancelled += count

@@ -112,7 +112,8 @@ class Writer:
     def submit(self, unit: Unit) -> None:
         """Hand a unit over; the owner bounds how many are under way."""
         self._waiting.append(unit)
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def stop(self) -> None:
         """Write what was submitted, then end the thread and close the store. Blocks."""

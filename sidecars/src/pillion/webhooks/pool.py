@@ -26,12 +26,23 @@ TOTAL_IDLE: Final = 512
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """What connections have in common."""
+    """What connections have in common.
 
-    scheme: str
-    host: str
-    port: int
+    Args:
+        key: identifies it; a text, because its hash is computed once.
+        target: where they lead.
+        guard: what they were admitted by.
+    """
+
+    key: str
+    target: Target
     guard: Guard
+
+
+def origin_of(target: Target, guard: Guard) -> Origin:
+    """Give the origin of connections to *target* under *guard*; equal ones have equal keys."""
+    exceptions = sorted([*map(str, guard.networks), *guard.hosts, *map(str, guard.also_denied)])
+    return Origin(f"{target.scheme}://{target.host}:{target.port} {' '.join(exceptions)}", target, guard)
 
 
 class _Kept:
@@ -66,7 +77,7 @@ class Pool:
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
-        self._origins: dict[Origin, _Kept] = {}
+        self._origins: dict[str, _Kept] = {}
         self._idle = 0
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -75,7 +86,7 @@ class Pool:
 
     def idle(self, origin: Origin) -> Connection | None:
         """Give an idle connection, the one used last; None when there is none."""
-        kept = self._origins.get(origin)
+        kept = self._origins.get(origin.key)
         while kept is not None and kept.idle:
             connection = kept.idle.pop()
             self._idle -= 1
@@ -85,31 +96,31 @@ class Pool:
             kept.open -= 1
         return None
 
-    async def open(self, origin: Origin, target: Target, deadline: float) -> Connection:
+    async def open(self, origin: Origin, deadline: float) -> Connection:
         """Open a connection, waiting while its origin has as many as it may.
 
         Raises:
             CannotConnect: it did not work.
         """
-        kept = self._origins.get(origin)
+        kept = self._origins.get(origin.key)
         if kept is None:
-            kept = self._origins[origin] = _Kept()
+            kept = self._origins[origin.key] = _Kept()
         while kept.open >= PER_ORIGIN:
             await self._turn(kept, deadline)
             if (connection := self.idle(origin)) is not None:
                 return connection
         kept.open += 1
         try:
-            connection = await self._dialer.dial(target, origin.guard, deadline)
+            connection = await self._dialer.dial(origin.target, origin.guard, deadline)
         except BaseException:
-            self._gone(origin, kept)
+            self._gone(origin.key, kept)
             raise
         self._opened += 1
         return connection
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Take a connection after an exchange: keep it, or count it as gone."""
-        kept = self._origins[origin]
+        kept = self._origins[origin.key]
         if connection.reusable and not self._closed and self._idle < TOTAL_IDLE:
             loop = asyncio.get_running_loop()
             connection.idle_since = loop.time()
@@ -120,13 +131,13 @@ class Pool:
             self._wake(kept)
         else:
             connection.close()
-            self._gone(origin, kept)
+            self._gone(origin.key, kept)
 
-    def _gone(self, origin: Origin, kept: _Kept) -> None:
+    def _gone(self, key: str, kept: _Kept) -> None:
         kept.open -= 1
         self._wake(kept)
         if kept.open == 0 and not kept.waiting:
-            self._origins.pop(origin, None)
+            self._origins.pop(key, None)
 
     async def _turn(self, kept: _Kept, deadline: float) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -152,12 +163,12 @@ class Pool:
         loop = asyncio.get_running_loop()
         before = loop.time() - IDLE
         self._sweep = None
-        for origin, kept in list(self._origins.items()):
+        for key, kept in list(self._origins.items()):
             while kept.idle and (kept.idle[0].idle_since <= before or not kept.idle[0].reusable):
                 connection = kept.idle.pop(0)
                 self._idle -= 1
                 connection.close()
-                self._gone(origin, kept)
+                self._gone(key, kept)
         if self._idle:
             self._sweep = loop.call_later(IDLE / 4, self._sweep_idle)
 
@@ -166,11 +177,11 @@ class Pool:
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
-        for origin, kept in list(self._origins.items()):
+        for key, kept in list(self._origins.items()):
             while kept.idle:
                 kept.idle.pop().close()
                 self._idle -= 1
-                self._gone(origin, kept)
+                self._gone(key, kept)
 
     def statistics(self) -> PoolStatistics:
         """Give what it holds."""

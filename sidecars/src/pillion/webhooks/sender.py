@@ -12,7 +12,7 @@ from pillion.webhooks.compiled import CompiledEndpoint
 from pillion.webhooks.dialing import CannotConnect
 from pillion.webhooks.egress import Guard
 from pillion.webhooks.http1 import Answer, Connection, ExchangeFailed
-from pillion.webhooks.pool import Origin, Pool
+from pillion.webhooks.pool import Origin, Pool, origin_of
 from pillion.webhooks.signing import SigningKey, signature
 from pillion.webhooks.target import Target
 
@@ -23,14 +23,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint, ready to be called.
 
     Args:
-        target: its URL.
         origin: what its connections have in common.
         head: the part of the request's head that is the same every time.
         keys: sign every delivery.
         keep: bytes of an answer's body to keep.
     """
 
-    target: Target
     origin: Origin
     head: bytes
     keys: tuple[SigningKey, ...]
@@ -48,8 +46,7 @@ def build_route(endpoint: CompiledEndpoint, target: Target, guard: Guard, keys: 
         *(f"{name}: {value}" for name, value in endpoint.headers),
     ]
     return Route(
-        target=target,
-        origin=Origin(target.scheme, target.host, target.port, guard),
+        origin=origin_of(target, guard),
         head="".join(f"{line}\r\n" for line in lines).encode("ascii"),
         keys=keys,
         keep=endpoint.excerpt_bytes,
@@ -104,7 +101,7 @@ class WebhookSender:
                 if not failure.untouched:
                     raise
                 # The receiver closed an idle connection while we wrote to it; that is no failed attempt. Once more, on a new one.
-        connection = await self._pool.open(route.origin, route.target, deadline)
+        connection = await self._pool.open(route.origin, deadline)
         return await self._on(route, connection, request, deadline)
 
     async def _on(self, route: Route, connection: Connection, request: bytes, deadline: float) -> Answer:
