@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from tests.support.cluster.processes import Process, free_ports
 from tests.support.operator.fixtures import *  # noqa: F403 - fixtures are found by their names
-from tests.support.operator.running import policy
+from tests.support.operator.running import BYTECODE, policy
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ class Sidecar:
             f"--pod-name={pod.name}", f"--pod-namespace={pod.namespace}",
         ]  # fmt: skip
         (folder / "data").mkdir()
-        self.process = Process("sidecar", command, folder / "sidecar.log")
+        self.process = Process("sidecar", command, folder / "sidecar.log", BYTECODE)
 
     async def check(self, user="ada", name="shop"):
         """Ask for one decision: True, False, or the problem's last word where there is none."""

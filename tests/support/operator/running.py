@@ -46,6 +46,10 @@ QUICK = (
 """Flags that let a test see in seconds what takes a minute otherwise."""
 
 
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Let a process keep what it compiles, whatever the caller's environment says: the next start takes seconds less."""
+
+
 def install(cluster: Cluster, folder: Path) -> None:
     """Apply the resource definitions, the operator's namespace and its rights."""
     definitions = folder / "definitions"
@@ -121,7 +125,7 @@ class OperatorProcess:
             *protection,
             *flags,
         ]
-        self.process = Process(name, command, folder / f"{name}.log")
+        self.process = Process(name, command, folder / f"{name}.log", BYTECODE)
 
     def start(self) -> None:
         """Start it and wait until it serves sidecars."""
