@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+import yaml
 from tests.support.bad_manifests import BAD
 from tests.support.cluster.api import ApiError
 from tests.support.cluster.kubectl import KubectlError
@@ -19,6 +20,8 @@ from tests.support.operator.running import (
     profile,
 )
 
+from pillion.kinds import registry
+
 pytestmark = pytest.mark.slow
 
 ASKS = {"pillion.dev/inject": "true"}
@@ -32,17 +35,13 @@ WRONG = policy("wrong", 5, rules=[{"name": "a", "limits": [{"requests": 5, "per"
 def gate_of_module(cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gate")
     install(cluster, folder)
-    operator = OperatorProcess(
-        asyncio.run(account_access(cluster)),
-        folder,
-        *QUICK,
-        "--repair-interval=1",
-        "--figures-interval=0",
-        own_authority=True,
-    )
+    cluster.kubectl.run("apply", "--server-side", f"--filename={DEPLOY / 'optional'}")
+    flags = ("--repair=evict", "--repair-interval=1", "--eviction-pause=0", "--figures-interval=0")
+    operator = OperatorProcess(asyncio.run(account_access(cluster)), folder, *QUICK, *flags, own_authority=True)
     with installed(cluster, configurations(operator.webhooks)):
         yield operator
     operator.stop()
+    cluster.kubectl.run("delete", f"--filename={DEPLOY / 'optional'}")
 
 
 @pytest.fixture
@@ -158,22 +157,16 @@ async def test_a_pod_that_can_have_none_starts_with_a_warning(gate, cluster, new
     assert "pod/host created" in warned.value.output
 
 
-@pytest.mark.parametrize("bad", MEANING, ids=lambda bad: bad.name)
-async def test_what_lint_refuses_is_refused_by_the_api_server_with_the_same_words(gate, api, namespace, bad):
-    import yaml
+async def test_what_lint_refuses_is_refused_by_the_api_server_with_the_same_words(gate, api, namespace):
+    kinds = registry.kinds()
+    for bad in MEANING:
+        collection = f"/apis/pillion.dev/v1alpha1/namespaces/{namespace}/{kinds[bad.kind].plural}"
 
-    from pillion.kinds import registry
+        with pytest.raises(ApiError) as refused:
+            await api.create(collection, yaml.safe_load(bad.text))
 
-    kind = registry.kinds()[bad.kind]
-    collection = f"/apis/pillion.dev/v1alpha1/namespaces/{namespace}/{kind.plural}"
-
-    with pytest.raises(ApiError) as refused:
-        await api.create(collection, yaml.safe_load(bad.text))
-
-    assert 'admission webhook "resources.pillion.dev" denied the request' in refused.value.message
-    assert bad.path in refused.value.message
-    for words in bad.says:
-        assert words in refused.value.message
+        assert 'admission webhook "resources.pillion.dev" denied the request' in refused.value.message, bad.name
+        assert all(words in refused.value.message for words in (bad.path, *bad.says)), (bad.name, refused.value.message)
 
 
 async def test_kubectl_apply_shows_the_sentence_with_path_value_rule_and_fix(gate, kubectl):
@@ -215,19 +208,13 @@ async def test_while_nobody_answers_pods_start_and_are_found_later(gate, api, ne
     event = await first_event(api, lenient, "missed")
     assert (event["type"], event["reason"]) == ("Warning", "SidecarMissed")
     assert "kubectl rollout restart" in event["note"]
+    await a_wrong_resource_can_be_labelled_and_deleted_but_not_edited_wrongly(api, f"{limits(lenient)}/wrong")
     table = cluster.kubectl.within(lenient).run("get", "scp")
     assert table.split()[:4] == ["NAME", "PODS", "INJECTED", "MISSED"]
     assert table.splitlines()[1].split()[:4] == ["default", "2", "1", "1"]
 
 
-async def test_a_resource_that_became_wrong_can_still_be_labelled_and_deleted_but_not_edited_wrongly(
-    gate, api, namespace
-):
-    gate.stop()
-    await api.create(limits(namespace), WRONG)
-    gate.start()
-    path = f"{limits(namespace)}/wrong"
-
+async def a_wrong_resource_can_be_labelled_and_deleted_but_not_edited_wrongly(api, path):
     await api.patch(path, {"metadata": {"labels": {"team": "shop"}}})
     with pytest.raises(ApiError, match="denied the request"):
         await api.patch(path, {"spec": {"suspend": True}})
@@ -244,21 +231,17 @@ async def first_event(api, namespace, pod_name, within=20):
             await asyncio.sleep(0.05)  # Events are posted by another process, and their names are not known
 
 
-async def test_missed_pods_are_evicted_on_request_one_by_one_within_disruption_budgets(
-    cluster, api, new_namespace, tmp_path
-):
-    """The webhooks are not asked about these namespaces' pods, as if they had been away."""
-    install(cluster, tmp_path / "crds")
-    cluster.kubectl.run("apply", "--server-side", f"--filename={DEPLOY / 'optional'}")
-    namespace = await new_namespace()
-    owner = {
-        "apiVersion": "apps/v1",
-        "kind": "ReplicaSet",
-        "name": "shop",
-        "uid": "11111111-1111-1111-1111-111111111111",
-        "controller": True,
-    }
-    guarded = {**owner, "name": "guarded", "uid": "22222222-2222-2222-2222-222222222222"}
+def owned(name, number, **metadata):
+    """A pod with a controller that nothing runs."""
+    made = pod(name, **metadata)
+    uid = f"{number:08d}-0000-4000-8000-000000000000"
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"shop-{number}", "uid": uid, "controller": True}
+    made["metadata"]["ownerReferences"] = [owner]
+    return made
+
+
+async def test_missed_pods_are_evicted_on_request_one_per_controller_within_disruption_budgets(gate, api, namespace):
+    """The pods are older than the label of their namespace."""
     budget = {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -266,22 +249,14 @@ async def test_missed_pods_are_evicted_on_request_one_by_one_within_disruption_b
         "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "guarded"}}},
     }
     await api.create(f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets", budget)
-    for name, owners, labels in (("a", [owner], {}), ("b", [guarded], {"app": "guarded"}), ("c", [], {})):
-        made = pod(name, labels=labels)
-        made["metadata"]["ownerReferences"] = owners
+    for made in (owned("shop", 1), owned("guarded", 2, labels={"app": "guarded"}), pod("alone")):
         await api.create(pods(namespace), made)
     running = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-    await api.patch(f"{pods(namespace)}/b/status", {"status": running})
-    await api.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": ASKS}})
-    operator = OperatorProcess(
-        await account_access(cluster), tmp_path, *QUICK, "--repair=evict", "--repair-interval=1", "--eviction-pause=0"
-    )
-    try:
-        operator.start()
-        await eventually(lambda: operator.metric("pillion_operator_evictions_total", outcome="budget") >= 1)
-        await eventually(lambda: operator.metric("pillion_operator_evictions_total", outcome="evicted") == 1)
-        left = {one["metadata"]["name"] for one in (await api.get(pods(namespace)))["items"]}
-    finally:
-        operator.stop()
+    await api.patch(f"{pods(namespace)}/guarded/status", {"status": running})
+    before = gate.metric("pillion_operator_evictions_total", outcome="evicted")
 
-    assert left == {"b", "c"}
+    await api.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": ASKS}})
+    await eventually(lambda: gate.metric("pillion_operator_evictions_total", outcome="budget") >= 1)
+    await eventually(lambda: gate.metric("pillion_operator_evictions_total", outcome="evicted") == before + 1)
+
+    assert {one["metadata"]["name"] for one in (await api.get(pods(namespace)))["items"]} == {"guarded", "alone"}
