@@ -10,7 +10,7 @@ It holds no Secret, no sidecar and no status to be; see `fleet` and `conditions`
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,9 +21,6 @@ from pillion.kinds.snapshot import canonical_json
 from pillion.kinds.violations import SPEC, Violation
 
 JSON = Any
-
-_NO_RELATIONS: Final = next(field.default for field in msgspec.structs.fields(Kind) if field.name == "relate")
-"""What a kind has for `relate` that judges each resource alone."""
 
 
 class ResourceKey(NamedTuple):
@@ -112,7 +109,7 @@ class Catalogue:
         self._kinds = vocabulary.kinds
         self._all: dict[str, dict[str, dict[str, Known]]] = {}
         self._unrelated: dict[str, dict[str, set[str]]] = {}
-        self._alone = frozenset(kind.kind for kind in self._kinds.values() if kind.relate is _NO_RELATIONS)
+        self._alone = frozenset(kind.kind for kind in self._kinds.values() if not kind.relates)
         self.verdicts: Counter[tuple[str, bool]] = Counter()
         """How many resources there are by kind and verdict."""
 

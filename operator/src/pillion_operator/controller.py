@@ -93,12 +93,16 @@ class Controller:
     def told(self, batch: Iterable[tuple[str | None, JSON]]) -> None:
         """Take events of the watch: the type, and the object."""
         for kind, document in batch:
-            if kind == "DELETED":
-                metadata = document["metadata"]
-                key = ResourceKey(document["kind"], metadata.get("namespace", ""), metadata["name"])
-                self.deleted(key, metadata.get("uid", ""))
-            else:
-                self.changed(document)
+            try:
+                if kind == "DELETED":
+                    metadata = document["metadata"]
+                    key = ResourceKey(document["kind"], metadata.get("namespace", ""), metadata["name"])
+                    self.deleted(key, metadata.get("uid", ""))
+                else:
+                    self.changed(document)
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged with its traceback
+                # One event that nobody foresaw must not take the rest of its batch with it; the audit looks at its resource again.
+                self._log.exception("an event of the watch could not be taken")
 
     def changed(self, document: JSON, *, trusted: bool = False) -> None:
         """Take a resource as it is now."""
