@@ -119,6 +119,10 @@ class ConfigurationStream:
         self._sleep = sleep
         self._chance = chance or random.Random()  # noqa: S311 - spreads reconnects, protects nothing
         self._log = structlog.get_logger("stream")
+        if settings.url.startswith("http://"):
+            self._log.warning(
+                "the stream is not encrypted: tokens and Secret values travel in the clear", url=settings.url
+            )
         self._revision = ""
         self._mailbox: tuple[str, SnapshotMessage] | None = None
         self._arrived = asyncio.Event()
