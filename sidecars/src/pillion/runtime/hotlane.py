@@ -8,7 +8,7 @@ The lane needs to know that aiohttp's parser stands between two messages. It kee
 tell any more (chunked bodies, a head in pieces, odd bytes), it leaves the connection to aiohttp for good. Nothing here parses what it does not understand.
 
 It relies on these internals of `aiohttp.web_protocol.RequestHandler` (3.14): `_waiter` (pending exactly while the connection is idle),
-`_next_keepalive_close_time`, `_paused`, `_reading_paused`, `_buffer_paused`, `close` and `handle_error`. A test fails when one of them goes.
+`_next_keepalive_close_time`, `_paused`, `_reading_paused`, `_buffer_paused`, `_resume_transport_reading`, `_messages`, `_request_count` and `handle_error`. A test fails when one of them goes.
 """
 
 import asyncio
@@ -27,9 +27,6 @@ from pillion.runtime.hotroutes import Lane
 from pillion.runtime.problems import Problem, malformed
 from pillion.runtime.replies import Replies
 from pillion.runtime.traffic import Traffic
-
-_BATCH: Final = 64
-"""Answers of pipelined requests that go out with one write; after each, a client that does not read is noticed."""
 
 _BLANK_LINE: Final = b"\r\n\r\n"
 
@@ -67,7 +64,7 @@ class LaneProtocol(RequestHandler):
         """Answer from *data*, hold it, or hand it to aiohttp."""
         waiter = self._waiter
         lane = self._lane
-        if self._owed or self._need or self._paused or waiter is None or waiter.done() or lane is None:
+        if self._owed or self._need or waiter is None or waiter.done() or lane is None:
             self._go_on(data)
             return
         head_end = data.find(_BLANK_LINE)
@@ -103,11 +100,6 @@ class LaneProtocol(RequestHandler):
         else:
             self.transport.write(lane.render(answered, request_id))
 
-    def close(self) -> None:
-        """Close when what is in flight is answered; a request that is held counts as in flight."""
-        self._release()
-        super().close()
-
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what is held."""
         self._held.clear()
@@ -127,6 +119,11 @@ class LaneProtocol(RequestHandler):
         super().resume_writing()
         if not self._reading_paused and not self._buffer_paused:
             self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """Read again only when answers can be written, whoever asks."""
+        if not self._paused:
+            super()._resume_transport_reading()
 
     def wind_up(self) -> None:
         """Close if idle; let a request in flight finish (its response says `Connection: close`)."""
@@ -242,11 +239,6 @@ class LaneProtocol(RequestHandler):
             plan.statuses[answer.status] = plan.statuses.get(answer.status, 0) + 1
             answers.append(lane.render(answer, plan.request_id))
             done = begin + plan.end
-            if len(answers) == _BATCH:
-                transport.write(b"".join(answers))
-                answers.clear()
-                if self._paused:
-                    break
         if answers:
             transport.write(b"".join(answers))
         if done < len(data):
