@@ -1,7 +1,7 @@
 """The sidecar's end of the configuration stream: it receives snapshots from the operator, has them applied, and acknowledges.
 
-Three loops under one owner: *receive* keeps one stream open and notices when it is dead; *apply* hands over the newest snapshot only, one at a time; *report* posts
-the newest acknowledgement until it has arrived. Whatever happens to the operator, the configuration in force goes on serving; while there is no stream the condition
+Three loops under one owner: *receive* keeps one stream open and notices when it is dead; *apply* hands over the newest snapshot only, one at a time; the third
+acknowledges (`acknowledging`). Whatever happens to the operator, the configuration in force goes on serving; while there is no stream the condition
 `configuration` says since when it may be stale, and `LastKnownGood` lets a restart begin with it.
 
 It does not judge a snapshot beyond its checksum: that is the host's work, behind the callback *apply*.
@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -21,8 +21,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from pillion.kinds import exchange
-from pillion.kinds.exchange import Acknowledgement, Observation, SnapshotMessage, UnreadyReport
+from pillion.kinds.exchange import SnapshotMessage
 from pillion.kinds.snapshot import Revision, revision_of
+from pillion.runtime.acknowledging import Acknowledger, Observe
 from pillion.runtime.clock import Clock, SystemClock
 from pillion.runtime.conditions import Conditions
 from pillion.runtime.host import CONFIGURATION, ApplyResult
@@ -32,8 +33,6 @@ from pillion.version import VERSION
 
 Apply = Callable[[bytes, Mapping[str, Mapping[str, bytes]]], Awaitable[ApplyResult]]
 """Runs a configuration (document, Secret values) or says why not; never raises for a bad one."""
-Observe = Callable[[], Mapping[tuple[str, str], Mapping[str, Any]]]
-"""Gives the blocks' figures by (kind, name)."""
 
 _CHUNK: Final = 1 << 16
 _DETAIL_LIMIT: Final = 300
@@ -113,7 +112,6 @@ class ConfigurationStream:
         self._settings = settings
         self._apply = apply
         self._conditions = conditions
-        self._observe = observe
         self._kept = last_known_good
         self._clock = clock or SystemClock()
         self._sleep = sleep
@@ -126,14 +124,20 @@ class ConfigurationStream:
         self._revision = ""
         self._mailbox: tuple[str, SnapshotMessage] | None = None
         self._arrived = asyncio.Event()
-        self._outbox: Acknowledgement | None = None
-        self._to_report = asyncio.Event()
-        self._session: aiohttp.ClientSession | None = None
-        self._connected = asyncio.Event()
+        self._connected = False
         self._stale_since: int | None = None
         self._stale_message = ""
         self._connections = 0
         self._snapshots = 0
+        self._acknowledger = Acknowledger(
+            settings.url + exchange.ACKNOWLEDGE_PATH,
+            observe,
+            observe_every=settings.observe_every,
+            timeout=settings.connect_timeout,
+            backoff_max=settings.backoff_max,
+            sleep=sleep,
+            chance=self._chance,
+        )
         registry = metrics or CollectorRegistry()
         self._up = Gauge("pillion_stream_connected", "1 while the configuration stream is open.", registry=registry)
         self._attempts = Counter(
@@ -145,11 +149,11 @@ class ConfigurationStream:
     def statistics(self) -> StreamStatistics:
         """What the stream is doing now."""
         return StreamStatistics(
-            connected=self._connected.is_set(),
+            connected=self._connected,
             revision=self._revision,
             connections=self._connections,
             snapshots=self._snapshots,
-            acknowledged=not self._to_report.is_set(),
+            acknowledged=self._acknowledger.delivered,
         )
 
     async def restore(self) -> ApplyResult | None:
@@ -160,7 +164,7 @@ class ConfigurationStream:
         result = await self._apply(kept.document, kept.secrets)
         if result.applied:
             self._revision = kept.revision
-            self._acknowledge(kept.revision, result)
+            self._acknowledger.say(kept.revision, result)
             self._stale("the operator has not been reached since the start")
         return result
 
@@ -169,9 +173,7 @@ class ConfigurationStream:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._receive(), name="stream: receive")
             group.create_task(self._apply_newest(), name="stream: apply")
-            group.create_task(self._report(), name="stream: report")
-
-    # receive
+            group.create_task(self._acknowledger.run(), name="stream: report")
 
     async def _receive(self) -> None:
         failures = 0
@@ -228,15 +230,15 @@ class ConfigurationStream:
             except (aiohttp.ClientError, EventTooLong, OSError) as error:
                 raise StreamLost(f"the operator at {settings.url} cannot be reached: {_short(error)}") from None
             finally:
-                self._session = None
-                self._connected.clear()
+                self._connected = False
+                self._acknowledger.disconnected()
                 self._up.set(0)
 
     async def _read(self, session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> None:
         parser = EventParser(exchange.MAX_SNAPSHOT_BYTES)
         while chunk := await response.content.read(_CHUNK):
             for event in parser.feed(chunk):
-                if not self._connected.is_set():
+                if not self._connected:
                     self._opened(session)
                 if event.type == exchange.SNAPSHOT_EVENT:
                     self._receive_snapshot(event)
@@ -246,16 +248,14 @@ class ConfigurationStream:
 
     def _opened(self, session: aiohttp.ClientSession) -> None:
         """The operator has spoken: what runs now is current, or is about to be replaced."""
-        self._session = session
         self._connections += 1
-        self._connected.set()
+        self._connected = True
+        self._acknowledger.connected(session)
         self._up.set(1)
         self._attempts.labels(outcome="opened").inc()
         if self._stale_message and any(c.message == self._stale_message for c in self._conditions):
             self._conditions.clear(CONFIGURATION)  # a refusal by the host stays until a snapshot is applied
         self._stale_since, self._stale_message = None, ""
-        if self._outbox is not None:
-            self._to_report.set()  # the operator may be another one than before, which knows nothing of us
         self._log.info("configuration stream opened", url=self._settings.url)
 
     def _receive_snapshot(self, event: Event) -> None:
@@ -280,8 +280,6 @@ class ConfigurationStream:
         self._stale_message = message
         self._conditions.set(CONFIGURATION, "warn", message)
 
-    # apply
-
     async def _apply_newest(self) -> None:
         while True:
             await self._arrived.wait()
@@ -295,97 +293,16 @@ class ConfigurationStream:
         if revision_of(document) != revision:
             self._applied.labels(outcome="damaged").inc()
             detail = "the document does not match its revision; it was damaged on its way"
-            self._acknowledge(revision, ApplyResult(applied=False, message=detail))
+            self._acknowledger.say(revision, ApplyResult(applied=False, message=detail))
             return
         result = await self._apply(document, message.secrets)
         self._applied.labels(outcome="applied" if result.applied else "refused").inc()
         if result.applied:
             self._revision = revision
-        self._acknowledge(revision, result)
+        self._acknowledger.say(revision, result)
         if result.applied and self._kept is not None:
             # After the acknowledgement: the configuration is enforced already, and the disk may be slow.
             await asyncio.to_thread(self._kept.save, Revision(revision), document, message.secrets)
-
-    # report
-
-    def _acknowledge(self, revision: str, result: ApplyResult) -> None:
-        self._outbox = Acknowledgement(
-            revision=revision[:64],
-            applied=result.applied,
-            message=result.message[: exchange.MAX_MESSAGE],
-            unready=tuple(
-                UnreadyReport(kind=u.kind, name=u.name, reason=u.reason, message=u.message[: exchange.MAX_MESSAGE])
-                for u in result.unready[: exchange.MAX_REPORTS]
-            ),
-            observed=self._observations(),
-        )
-        self._to_report.set()
-
-    def _observations(self) -> tuple[Observation, ...]:
-        figures = sorted(self._observe().items())[: exchange.MAX_REPORTS]
-        return tuple(Observation(kind=kind, name=name, figures=dict(values)) for (kind, name), values in figures)
-
-    async def _report(self) -> None:
-        failures = 0
-        while True:
-            try:
-                async with asyncio.timeout(self._settings.observe_every):
-                    await self._to_report.wait()
-            except TimeoutError:
-                self._refresh_observations()
-                continue
-            await self._connected.wait()
-            session, outbox = self._session, self._outbox
-            if session is None or outbox is None:
-                self._to_report.clear()
-                continue
-            self._to_report.clear()
-            if await self._post(session, outbox):
-                failures = 0
-                continue
-            self._to_report.set()
-            failures += 1
-            await self._sleep(self._chance.uniform(0, min(self._settings.backoff_max, 0.05 * 2 ** min(failures, 10))))
-
-    def _refresh_observations(self) -> None:
-        observed = self._observations()
-        if self._outbox is not None and observed != self._outbox.observed:
-            self._outbox = msgspec.structs.replace(self._outbox, observed=observed)
-            self._to_report.set()
-
-    async def _post(self, session: aiohttp.ClientSession, outbox: Acknowledgement) -> bool:
-        timeout = aiohttp.ClientTimeout(total=self._settings.connect_timeout)
-        url = self._settings.url + exchange.ACKNOWLEDGE_PATH
-        headers = {"Content-Type": "application/json"}
-        try:
-            async with session.post(url, data=_encoded(outbox), headers=headers, timeout=timeout) as response:
-                if response.status == 204:
-                    return True
-                # 409 says that another replica of the operator holds our stream; it closes the connection, and the next one may lead there.
-                if response.status != 409:
-                    self._log.warning("acknowledgement refused", reason=str(await _refusal(response)))
-                return False
-        except (
-            aiohttp.ClientError,
-            TimeoutError,
-            OSError,
-            RuntimeError,
-        ) as error:  # RuntimeError: the session closed under us
-            self._log.debug("acknowledgement not delivered", reason=_short(error))
-            return False
-
-
-def _encoded(outbox: Acknowledgement) -> bytes:
-    """Write an acknowledgement within its bound: what became of the revision always fits, of long lists the first part."""
-    body = msgspec.json.encode(outbox)
-    while len(body) > exchange.MAX_ACKNOWLEDGEMENT_BYTES:
-        outbox = msgspec.structs.replace(
-            outbox,
-            observed=outbox.observed[: len(outbox.observed) // 2],
-            unready=outbox.unready if outbox.observed else outbox.unready[: len(outbox.unready) // 2],
-        )
-        body = msgspec.json.encode(outbox)
-    return body
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> StreamLost:
