@@ -90,9 +90,9 @@ def test_malformed_requests_never_meet_a_server_error(quiet):
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="server under test")
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(30)
         sent = assert_survives(found["url"], found["document"], seconds=8, examples=15, skip=NOT_WALKED)
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(30)
     assert min(sent.values()) >= 1

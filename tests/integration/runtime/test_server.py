@@ -375,7 +375,7 @@ def test_a_body_that_does_not_arrive_is_given_up(run, serving, path):
 
 def test_a_head_that_does_not_arrive_is_given_up(run, serving):
     async def scenario():
-        async with serving(keepalive_timeout=0.1) as server, connected(server) as client:
+        async with serving(keepalive_timeout=0.3) as server, connected(server) as client:
             await client.say(HOT[:40])
             assert await client.closed()
 
@@ -385,7 +385,7 @@ def test_a_head_that_does_not_arrive_is_given_up(run, serving):
 @pytest.mark.parametrize("request_", [HOT, LIVEZ])
 def test_an_idle_connection_is_closed_after_its_time(run, serving, request_):
     async def scenario():
-        async with serving(keepalive_timeout=0.2) as server, connected(server) as client:
+        async with serving(keepalive_timeout=0.5) as server, connected(server) as client:
             assert (await client.ask(request_)).status == 200
             assert await client.closed()
 
