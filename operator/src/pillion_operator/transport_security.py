@@ -53,13 +53,20 @@ def load(context: ssl.SSLContext, pair: KeyPair) -> None:
     """Load a certificate that is in memory. The ssl module reads files only, so it is given one that exists in memory alone: the key reaches no disk.
 
     Raises:
-        ssl.SSLError: certificate and key cannot be used.
+        ssl.SSLError: certificate and key cannot be used; *context* is as before.
     """
+    # Tried apart first: a context that has refused a pair has lost the one it had.
+    _load(server_context(), pair)
+    _load(context, pair)
+
+
+def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(pair.certificate + pair.key)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+            file.write(pair.certificate.rstrip(b"\n") + b"\n" + pair.key)
+        # A password, so that an encrypted key is an error and never a question on the terminal.
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
     finally:
         os.close(descriptor)
 
@@ -115,7 +122,7 @@ class FileCertificates:
 
     def _read(self) -> None:
         stamps = self._stamps()
-        self.context.load_cert_chain(self._files[0], self._files[1])
+        load(self.context, KeyPair(certificate=self._files[0].read_bytes(), key=self._files[1].read_bytes()))
         self._trusted = self._authority.read_bytes() if self._authority else b""
         self._seen = stamps
 

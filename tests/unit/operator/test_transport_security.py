@@ -1,0 +1,105 @@
+"""Certificates reach the TLS context from memory or from files, again and again, and leave no trace."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pillion_operator.certificates import KeyPair, issue, make_authority
+from pillion_operator.transport_security import FileCertificates, load, server_context
+
+NOW = datetime.now(UTC)
+
+
+def fresh():
+    authority = make_authority(NOW)
+    return authority, issue(authority, ["127.0.0.1"], NOW)
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def shown(context, authority):
+    """Shake hands, believing *authority* alone."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    trusting = ssl.create_default_context(cadata=authority.certificate.decode())
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return certificate
+
+
+async def test_a_certificate_in_memory_is_replaced_in_place():
+    context = server_context()
+    first_authority, first = fresh()
+    second_authority, second = fresh()
+    load(context, first)
+    one = await shown(context, first_authority)
+
+    load(context, second)
+
+    assert await shown(context, second_authority) != one
+
+
+def test_it_leaves_no_file_open_and_none_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = open_files()
+
+    for _ in range(3):
+        load(server_context(), fresh()[1])
+
+    assert open_files() == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_certificate_is_refused_and_leaves_no_file_open():
+    before = open_files()
+
+    with pytest.raises(ssl.SSLError):
+        load(server_context(), KeyPair(certificate=b"x", key=b"y"))
+
+    assert open_files() == before
+
+
+async def test_files_are_followed_and_a_torn_pair_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr("pillion_operator.transport_security.LOOK_PAUSE", 0.01)
+    certificate, key, ca = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt"
+    first_authority, first = fresh()
+    second_authority, second = fresh()
+
+    def write(pair, authority):
+        certificate.write_bytes(pair.certificate)
+        ca.write_bytes(authority.certificate)
+        yield
+        key.write_bytes(pair.key)
+        yield
+
+    list(write(first, first_authority))
+    files = FileCertificates(certificate, key, ca)
+    assert not files.ready
+    await files.start()
+    task = asyncio.create_task(files.run(), name="files")
+    one = await shown(files.context, first_authority)
+    steps = write(second, second_authority)
+    next(steps)
+    await asyncio.sleep(0.05)
+    assert await shown(files.context, first_authority) == one
+
+    next(steps)
+    async with asyncio.timeout(10):
+        while files.trusted != second_authority.certificate:  # noqa: ASYNC110 - a loop that looks at files announces nothing
+            await asyncio.sleep(0.01)
+
+    assert await shown(files.context, second_authority) != one
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_without_a_file_it_does_not_start(tmp_path):
+    with pytest.raises(OSError):
+        await FileCertificates(tmp_path / "a", tmp_path / "b").start()
