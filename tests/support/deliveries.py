@@ -2,8 +2,14 @@
 
 import asyncio
 import contextlib
+import json
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from pillion.delivery.machine import Machine
 from pillion.delivery.model import Delivered, Delivery, Message, Outcome, Policy, Query, Submission
@@ -151,3 +157,26 @@ async def bench(folder: Path, policies: dict[str, Policy], **settings):
         yield made
     finally:
         await made.close()
+
+
+def in_small_file_system(folder: Path, program: str) -> Any:
+    """Run *program* in a mount namespace of its own, with a file system of 3 MiB at *folder*."""
+    mount = 'mount -t tmpfs -o size=3m pillion "$1" && exec "$2" -c "$3" "$1"'
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        folder,
+        sys.executable,
+        program,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -3,10 +3,9 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from tests.support.deliveries import bench
+from tests.support.deliveries import bench, in_small_file_system
 
 from pillion.delivery.failures import StoreFull
 from pillion.delivery.model import SECOND, Policy, Query
@@ -48,7 +47,7 @@ import asyncio, json, os, sys
 from pathlib import Path
 from pillion.delivery.failures import StoreFull
 from pillion.delivery.model import Policy, Query
-from tests.support.deliveries import bench
+from tests.support.deliveries import bench, in_small_file_system
 
 async def main(folder):
     async with bench(folder, {"a": Policy(hold="SecretMissing")}) as b:
@@ -86,29 +85,6 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
-def in_small_file_system(folder: Path, program: str) -> dict:
-    """Run *program* in a mount namespace of its own, with a file system of 3 MiB at *folder*."""
-    mount = 'mount -t tmpfs -o size=3m pillion "$1" && exec "$2" -c "$3" "$1"'
-    command = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "sh",
-        "-c",
-        mount,
-        "sh",
-        folder,
-        sys.executable,
-        program,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode and ("unshare" in done.stderr or "mount" in done.stderr):
-        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_a_really_full_file_system_refuses_and_recovers(tmp_path):
     result = in_small_file_system(tmp_path, FULL_FILE_SYSTEM)
     assert result["refused"] == 20
@@ -123,7 +99,7 @@ import asyncio, json, resource, sys
 from pathlib import Path
 from pillion.delivery.failures import StoreFull
 from pillion.delivery.model import Policy, Query
-from tests.support.deliveries import bench
+from tests.support.deliveries import bench, in_small_file_system
 
 async def main(folder):
     async with bench(folder, {"a": Policy(hold="SecretMissing")}) as b:

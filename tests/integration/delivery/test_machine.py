@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.support.deliveries import START, Bench, bench
 
-from pillion.delivery import commit, dispatcher, intake, reader, upkeep
+from pillion.delivery import commit, dispatcher, intake, reader, recorder, upkeep
 from pillion.delivery.failures import IdConflict, InFlight, Overloaded, StoreUnavailable, UnknownDelivery
 from pillion.delivery.model import (
     DAY,
@@ -228,7 +228,7 @@ async def test_a_backlog_far_beyond_the_window_is_worked_off_in_bounded_memory(t
             return b.status("a").succeeded == 3000
 
         await b.until(done)
-        assert most <= 256 + 8 + dispatcher.UNRECORDED
+        assert most <= 256 + 8 + recorder.UNRECORDED
         assert len(set(b.sender.ids())) == len(b.sender.ids()) == 3000
         assert b.status("b").backlog == 3000
         b.machine.configure({"a": Policy(), "b": Policy()})

@@ -6,7 +6,7 @@ import os
 import sqlite3
 
 import pytest
-from tests.support.deliveries import Bench, bench
+from tests.support.deliveries import Bench, bench, in_small_file_system
 
 from pillion.delivery import database
 from pillion.delivery.failures import Unstartable
@@ -169,3 +169,34 @@ async def test_destinations_long_gone_are_dropped_when_there_are_many(tmp_path):
         await b.until(lambda: True)
         await b.restart({})
         assert [d.name for d in b.machine.destinations] == ["e7"]
+
+
+async def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(Unstartable, match="cannot be written: No such file or directory"):
+        await Bench(tmp_path / "gone", HELD).open()
+
+
+def test_no_room_for_a_fresh_store_is_said(tmp_path):
+    program = """
+import asyncio, json, sys
+from pathlib import Path
+from pillion.delivery.failures import Unstartable
+from tests.support.deliveries import Bench
+
+async def main(folder):
+    with (folder / "filler").open("wb") as file:
+        file.truncate(0)
+        try:
+            while True:
+                file.write(b"x" * 65536)
+                file.flush()
+        except OSError:
+            pass
+    try:
+        await Bench(folder, {}).open()
+    except Unstartable as error:
+        print(json.dumps(str(error)))
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+    assert "see to the" in in_small_file_system(tmp_path, program)

@@ -70,7 +70,7 @@ def open_store(path: Path, *, max_bytes: int, now: time.struct_time, lock_wait: 
         lock_wait: seconds to wait for another process to let go.
 
     Raises:
-        Unstartable: another process has it, it belongs to a newer version, or it is another program's.
+        Unstartable: another process has it, it belongs to a newer version or another program, or the folder cannot be written.
     """
     lock = _lock(path, lock_wait)
     try:
@@ -82,10 +82,16 @@ def open_store(path: Path, *, max_bytes: int, now: time.struct_time, lock_wait: 
                 raise Unstartable(f"{path} cannot be opened: {error}; see to the volume and its permissions") from error
             notices.append(_move_aside(path, now, f"is damaged ({error})"))
             connection = _open_sound(path)
-        _migrate(connection, path)
-        page_size = connection.execute("PRAGMA page_size").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {max(max_bytes // page_size, 64)}")
-        os.pwrite(lock, _SIGNATURE, 0)
+        try:
+            _migrate(connection, path)
+            page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {max(max_bytes // page_size, 64)}")
+            os.pwrite(lock, _SIGNATURE, 0)
+        except (sqlite3.Error, OSError) as error:
+            connection.close()
+            raise Unstartable(
+                f"{path} cannot be prepared: {error}; see to the room and permissions of the volume"
+            ) from error
         damage_marker(path).unlink(missing_ok=True)
     except BaseException:
         os.close(lock)
@@ -114,7 +120,12 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _lock(path: Path, wait: float) -> int:
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unstartable(
+            f"{path.parent} cannot be written: {error.strerror}; see to the volume and its permissions"
+        ) from error
     give_up = time.monotonic() + wait
     while True:
         try:

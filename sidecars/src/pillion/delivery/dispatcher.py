@@ -1,8 +1,8 @@
 """Runs attempts: takes what the scheduler says is next, has it sent, judges the outcome and hands the result to the writer.
 
 A worker is a task that makes one attempt after the other until nothing may start; there are never more workers than attempts in flight.
-Results gather for a few milliseconds before they are written, so that one transaction settles many; an attempt's slot is free at once, but
-when too many results wait (the disk is full, say) no further attempt starts: what is sent but not recorded would be sent twice after a crash.
+An attempt's slot is free as soon as its outcome is known; but when too many results wait to be written (the disk is full, say) no further
+attempt starts: what is sent but not recorded would be sent twice after a crash.
 """
 
 import asyncio
@@ -22,21 +22,13 @@ from pillion.delivery.model import (
     Retry,
     Sender,
 )
+from pillion.delivery.recorder import RECORD_AGAIN, Recorder, Result
 from pillion.delivery.retry import Verdict, judge
 from pillion.delivery.scheduler import Entry, Load, Scheduler
 from pillion.delivery.steady import SteadyClock
-from pillion.delivery.store import FAILED, STATES, DeliveryRow, Loaded, Row, Store
-from pillion.delivery.writer import RecordUnit, TaskUnit, Unit
+from pillion.delivery.store import STATES, DeliveryRow, Loaded, Store
+from pillion.delivery.writer import TaskUnit, Unit
 from pillion.runtime.clock import Clock
-
-GATHER: Final = 0.005
-"""Seconds that results gather before they are written: a crash meanwhile repeats at most what ended in them."""
-
-UNRECORDED: Final = 1_024
-"""Results that may wait to be written before no further attempt starts."""
-
-RECORD_AGAIN: Final = 1.0
-"""Seconds until results that could not be written are tried again."""
 
 OVERRUN: Final = 5.0
 """Seconds after its deadline at which an attempt is cancelled, because its sender did not keep the deadline."""
@@ -69,6 +61,7 @@ class Dispatcher:
         sender: makes an attempt; see `model.Sender`.
         clock: the time of attempts.
         steady: the time of due times.
+        recorder: takes the results.
         chance: gives random numbers in [0, 1) for the jitter.
         submit: hands a unit to the writer.
     """
@@ -82,6 +75,7 @@ class Dispatcher:
         sender: Sender,
         clock: Clock,
         steady: SteadyClock,
+        recorder: Recorder,
         chance: Callable[[], float],
         submit: Callable[[Unit], None],
     ) -> None:
@@ -91,22 +85,17 @@ class Dispatcher:
         self._sender = sender
         self._clock = clock
         self._steady = steady
+        self._recorder = recorder
         self._chance = chance
         self._submit = submit
         self._log = structlog.get_logger(name)
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
         self._running: dict[Entry, Running] = {}
-        self._results: list[tuple[Entry, Verdict, DeliveryRow, Row]] = []
-        self._gathering: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ns = 0
         self._active = True
         self._stopped = False
-        self.unrecorded = 0
-        """Results that are not on disk yet."""
-        self.unlogged = 0
-        """Attempts whose log entry was given up for lack of room."""
 
     # What is next
 
@@ -117,7 +106,7 @@ class Dispatcher:
         if not self._active:
             return
         self._request_loads(now)
-        while self.unrecorded < UNRECORDED and (entry := self._scheduler.take(now)) is not None:
+        while not self._recorder.full and (entry := self._scheduler.take(now)) is not None:
             task = self._loop.create_task(
                 self._work(entry), name=f"{self._name}: deliver to {self._destinations[entry.lane].name}"
             )
@@ -179,7 +168,7 @@ class Dispatcher:
             now = self._steady.now_ns()
             if self._scheduler.hungry and self._active:
                 self._request_loads(now)
-            entry = self._scheduler.take(now) if self._active and self.unrecorded < UNRECORDED else None
+            entry = self._scheduler.take(now) if self._active and not self._recorder.full else None
 
     async def _attempt(self, entry: Entry, task: asyncio.Task[None]) -> None:
         destination = self._destinations[entry.lane]
@@ -248,13 +237,10 @@ class Dispatcher:
             outcome.excerpt[:EXCERPT],
         )
         destination.observe(duration)
-        self._results.append((entry, verdict, row, attempt))
-        self.unrecorded += 1
+        self._recorder.add(Result(entry, verdict, row, attempt))
         if verdict.disable or verdict.pause_until_ns > destination.paused_until:
             self._restrain(destination, verdict, now)
         self._scheduler.finished(entry, now)
-        if self._gathering is None:
-            self._gathering = self._loop.call_later(GATHER, self.flush)
 
     def _restrain(self, destination: Destination, verdict: Verdict, now: int) -> None:
         """Pause or disable a destination, in memory now and on disk soon."""
@@ -284,48 +270,6 @@ class Dispatcher:
         unit.done = done
         self._submit(unit)
 
-    # Results
-
-    def flush(self) -> None:
-        """Hand the results that gathered to the writer."""
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
-        if self._results:
-            results, self._results = self._results, []
-            self._record(results)
-
-    def _record(self, results: list[tuple[Entry, Verdict, DeliveryRow, Row]]) -> None:
-        unit = RecordUnit([result[2] for result in results], [result[3] for result in results])
-
-        def done() -> None:
-            if unit.error is not None:
-                # Nothing is forgotten: the results are kept, and no attempt starts beyond the bound until they are written.
-                if not self._stopped:
-                    self._loop.call_later(RECORD_AGAIN, self._record, results)
-                return
-            self._recorded(results, unlogged=unit.unlogged)
-
-        unit.done = done
-        self._submit(unit)
-
-    def _recorded(self, results: list[tuple[Entry, Verdict, DeliveryRow, Row]], *, unlogged: bool) -> None:
-        now = self._steady.now_ns()
-        self.unrecorded -= len(results)
-        self.unlogged += len(results) if unlogged else 0
-        for entry, verdict, row, _ in results:
-            destination = self._destinations[entry.lane]
-            if verdict.state == "pending":
-                destination.retries += 1
-                self._scheduler.settled(entry, row.due, now)
-                continue
-            destination.backlog -= 1
-            if row.state == FAILED:
-                destination.failed += 1
-            else:
-                destination.succeeded += 1
-            self._scheduler.settled(entry, None, now)
-
     # Life
 
     def watch(self) -> None:
@@ -344,7 +288,7 @@ class Dispatcher:
             self._alarm = None
         if self._workers:
             await asyncio.wait(self._workers, timeout=grace)
-        self.flush()
+        self._recorder.flush()
 
     async def stop(self) -> None:
         """Cancel what still runs, and hand the last results to the writer."""
@@ -353,7 +297,7 @@ class Dispatcher:
         for task in self._workers:
             task.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        self.flush()
+        self._recorder.stop()
 
 
 def _name(outcome: Outcome) -> str:

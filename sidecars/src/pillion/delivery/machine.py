@@ -4,7 +4,7 @@ A block makes one `Machine`, tells it the destinations with `configure` (synchro
 `accept` for whatever is to be sent (when it returns, the answer 202 may go out), `drain` and `stop` in its own drain and stop.
 
 This module puts the parts together and holds no algorithm of its own: `Scheduler` says what is next, `judge` what an attempt means,
-`Dispatcher` runs attempts, `Writer` makes things durable, `Intake` and `Desk` face the callers. What is in flight is known to this process
+`Dispatcher` runs attempts, `Recorder` and `Writer` make things durable, `Intake` and `Desk` face the callers. What is in flight is known to this process
 alone; on disk it is pending. That is the whole lease: one process holds the file's lock, and when it dies everything that it had not
 recorded is attempted again, under the same id.
 """
@@ -46,6 +46,7 @@ from pillion.delivery.model import (
     Submission,
 )
 from pillion.delivery.reader import Reader, read_message
+from pillion.delivery.recorder import Recorder
 from pillion.delivery.scheduler import Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import DestinationRow, Store
@@ -77,6 +78,7 @@ class _Parts(msgspec.Struct, frozen=True):
     steady: SteadyClock
     writer: Writer
     reader: Reader
+    recorder: Recorder
     dispatcher: Dispatcher
     intake: Intake
     desk: Desk
@@ -182,6 +184,9 @@ class Machine:
         writer = Writer(name=f"{self._name} writer", store=store, path=self._path, committed=committed)
         commits = Commits(writer.submit)
         reader = Reader(name=f"{self._name} reader", path=self._path)
+        recorder = Recorder(
+            scheduler=self.scheduler, destinations=self.destinations, steady=steady, submit=writer.submit
+        )
         dispatcher = Dispatcher(
             name=self._name,
             scheduler=self.scheduler,
@@ -189,6 +194,7 @@ class Machine:
             sender=self._sender,
             clock=self._clock,
             steady=steady,
+            recorder=recorder,
             chance=self._chance,
             submit=writer.submit,
         )
@@ -197,6 +203,7 @@ class Machine:
             steady,
             writer,
             reader,
+            recorder,
             dispatcher,
             Intake(
                 destinations=self.destinations,
@@ -328,7 +335,7 @@ class Machine:
             ValueError: an id, a destination, a fingerprint or attributes that must not be.
         """
         parts = self._open()
-        parts.dispatcher.flush()
+        parts.recorder.flush()
         return await parts.intake.accept(submissions)
 
     async def deliveries(self, query: Query) -> Page:
@@ -394,11 +401,11 @@ class Machine:
             repeated=parts.intake.repeated if parts else 0,
             refused=parts.intake.refused if parts else 0,
             waiting=parts.intake.waiting if parts else 0,
-            unrecorded=parts.dispatcher.unrecorded if parts else 0,
+            unrecorded=parts.recorder.unrecorded if parts else 0,
             in_memory=sum(len(lane.known) for lane in self.scheduler.lanes()),
             in_flight=self.scheduler.in_flight,
             commits=parts.writer.commits if parts else 0,
-            unlogged=parts.dispatcher.unlogged if parts else 0,
+            unlogged=parts.recorder.unlogged if parts else 0,
             database_bytes=parts.writer.used_bytes if parts else 0,
             destinations=tuple(
                 destination.status(self.scheduler.lane(destination.id).in_flight, now)

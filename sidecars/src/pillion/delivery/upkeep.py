@@ -58,6 +58,8 @@ class Upkeep:
             await asyncio.sleep(WATCH)
             self._dispatcher.watch()
             self._commits.expire()
+            # The alarm runs on the monotonic clock; what a wall clock that was set forward has made due is found here.
+            self._dispatcher.pump()
             count += 1
             if count % ROUND == 0:
                 try:
@@ -89,7 +91,7 @@ class Upkeep:
 
     async def _give_up(self, destination: Destination) -> None:
         reason = f"waited 7 days for its destination: {destination.why_held}"
-        count = BATCH
+        count, total = BATCH, 0
         while count >= BATCH:
             now = self._steady.now_ns()
             forget = now + (destination.policy or Policy()).retain_failed_ns
@@ -111,8 +113,9 @@ class Upkeep:
             count = unit.result
             destination.backlog -= count
             destination.cancelled += count
-            if count:
-                self._log.warning("deliveries cancelled", destination=destination.name, count=count, reason=reason)
+            total += count
+        if total:
+            self._log.warning("deliveries cancelled", destination=destination.name, count=total, reason=reason)
 
     def save_successes(self) -> None:
         """Write when each destination last took something; a crash loses at most the last round of this figure."""
