@@ -16,6 +16,7 @@ import uvloop
 from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.operations import MAX_BODY, Block
 from tests.support.serving import running
+from tests.support.wire import Wire, settle
 
 from pillion.runtime.conditions import Conditions
 from pillion.runtime.operation import Answer, Operation
@@ -494,6 +495,23 @@ def test_a_client_that_does_not_read_is_not_read_from(run, serving, block):
             writer.transport.abort()
 
     run(scenario())
+
+
+async def test_reading_rests_while_answers_cannot_be_written_whoever_wants_it_back(serving):
+    async with serving() as server:
+        wire = Wire(server)
+        await settle()
+        wire.protocol.pause_writing()
+        assert wire.transport.paused
+        wire.protocol.resume_reading()  # as aiohttp does when a handler has read a body
+        assert wire.transport.paused
+        wire.protocol.resume_writing()
+        assert not wire.transport.paused
+        wire.protocol.pause_writing()
+        wire.protocol._reading_paused = True  # aiohttp has a reason of its own
+        wire.protocol.resume_writing()
+        assert wire.transport.paused
+        await wire.end()
 
 
 @pytest.mark.parametrize("given", ["abc-123", "A" * 128, "urn:x/y+z=1@h"])
