@@ -24,6 +24,10 @@ spec:
   - name: per-key
     key: [header.x-api-key]
     limits: [{requests: 1, per: 1h}]
+  - name: often
+    match: [{attribute: route, exact: /often}]
+    key: [user]
+    limits: [{requests: 6, per: 1s}]
   bypass: [{attribute: role, exact: admin}]
   deny: [{attribute: ip, cidr: 192.0.2.0/24}]
 """
@@ -222,6 +226,7 @@ async def test_both_lanes_give_the_same_bytes():
         {"attributes": {"route": "/api/x", "user": "a", "ip": "198.51.100.1"}},
         {"attributes": {"route": "/login", "ip": "198.51.100.1"}, "cost": 3},
         {"attributes": {"route": "/login", "ip": "192.0.2.1"}},
+        {"attributes": {"route": "/often", "user": "a"}},
         {},
     ]
     answers = []
@@ -236,9 +241,43 @@ async def test_both_lanes_give_the_same_bytes():
             client = Client(session, server.url, clock)
             given = []
             for path in (CHECK, f"{CHECK}?enforce=status"):
-                for body in bodies * 3:
+                for body in bodies * 5:
                     status, headers, answer = await client.post(path, body)
                     given.append((status, list(headers.items()), answer))
             answers.append(given)
 
     assert answers[0] == answers[1]
+
+
+async def test_a_request_that_was_remembered_needs_the_token_as_soon_as_there_is_one():
+    block = ratelimits.make()
+    await ratelimits.configure(block, ratelimits.MANY)
+    body = {"attributes": {"user": "a"}}
+    async with (
+        running(block.operations(), block.hot_operations()) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        client = Client(session, server.url, None)
+        before = [(await client.post(CHECK, body))[0] for _ in range(4)]
+        server.set_token(b"a-token-of-24-characters")
+        after = [(await client.post(CHECK, body))[0] for _ in range(2)]
+
+    assert (before, after) == ([200] * 4, [401] * 2)
+
+
+async def test_a_request_that_was_remembered_is_decided_by_the_rules_in_force():
+    block = ratelimits.make()
+    await ratelimits.configure(block, ratelimits.MANY)
+    body = {"attributes": {"user": "a"}}
+    async with (
+        running(block.operations(), block.hot_operations()) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        client = Client(session, server.url, None)
+        before = [(await client.post(CHECK, body))[2]["limit"] for _ in range(4)]
+        await ratelimits.configure(block, ratelimits.MANY.replace("1000000", "5"))
+        after = [(await client.post(CHECK, body))[2]["limit"] for _ in range(4)]
+        await ratelimits.configure(block, "")
+        without = (await client.post(CHECK, body))[2]["limit"]
+
+    assert (before, after, without) == ([1_000_000] * 4, [5] * 4, None)

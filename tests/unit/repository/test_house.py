@@ -77,7 +77,7 @@ def fences():
                     yield pytest.param(fence, id=f"{page.relative_to(ROOT)}:{number}")
 
 
-@pytest.mark.parametrize("fence", fences())
+@pytest.mark.parametrize("fence", list(fences()))
 def test_examples_in_the_docs_lint_clean(fence):
     bundle = read_bundle([("example.yaml", fence)], kinds())
 

@@ -5,7 +5,7 @@ thing again (the same user on the same route) is not parsed and matched again, o
 configuration alone, is bounded, and is forgotten with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
@@ -13,11 +13,12 @@ from urllib.parse import parse_qsl
 from pillion.kinds.violations import did_you_mean
 from pillion.ratelimit.answers import Answers
 from pillion.ratelimit.counters import Counters
+from pillion.ratelimit.decisions import Limit
 from pillion.ratelimit.engine import Engine, UnknownPolicy
 from pillion.ratelimit.matching import Key, MalformedAttribute
 from pillion.ratelimit.messages import attribute_pointer, decode_batch, decode_check
-from pillion.ratelimit.shortcut import Shortcut, shortcut
-from pillion.runtime.operation import HotAnswer
+from pillion.ratelimit.shortcut import Live, Shortcut, again, shortcut
+from pillion.runtime.operation import Again, HotAnswer
 from pillion.runtime.problems import PROBLEM_MEDIA, FieldError, Problem
 
 MAX_REMEMBERED: Final = 4096
@@ -29,8 +30,8 @@ MAX_REMEMBERED_BYTES: Final = 256
 _ERRORS_SHOWN: Final = 100
 """Wrong checks of a batch that are named."""
 
-Remembered = tuple[Shortcut, Key, int, int]
-"""What a plain check comes down to: who answers, under which key, in which shard, for which cost."""
+Remembered = tuple[Shortcut, Key, int, int, Limit]
+"""What a plain check comes down to: who answers, under which key, in which shard, for which cost, by which limit."""
 
 
 class Checks:
@@ -46,6 +47,8 @@ class Checks:
         self.answers = Answers(engine.limits)
         self.remembered: dict[bytes, Remembered] = {}
         """Looked up by the service, before it calls `answer`."""
+        self.live = Live()
+        """Turned off by the service when another configuration takes over."""
         texts = self.answers.texts
         self._shortcuts = [
             shortcut(limit, texts[limit.index], engine.tallies[limit.policy], counters) for limit in engine.limits
@@ -81,7 +84,7 @@ class Checks:
                 if len(body) <= MAX_REMEMBERED_BYTES:
                     if len(self.remembered) >= MAX_REMEMBERED:
                         self.remembered.clear()
-                    self.remembered[body] = (short, key, index, cost)
+                    self.remembered[body] = (short, key, index, cost, limit)
                 answer = short(key, index, cost, now, status)
                 if answer is not None:
                     return answer
@@ -90,6 +93,15 @@ class Checks:
             refusal = self.answers.refusal(decision, cost)
             return HotAnswer(refusal.status, refusal.headers, refusal.body, PROBLEM_MEDIA)
         return HotAnswer(200, self.answers.headers(decision), self.answers.body(decision, cost).encode())
+
+    def again(self, body: bytes, clock: Callable[[], int], offset: int) -> Again | None:
+        """Give what answers *body* once more; None where nothing does."""
+        known = self.remembered.get(body)
+        if known is None:
+            return None
+        _, key, _, cost, limit = known
+        texts, tally = self.answers.texts[limit.index], self.engine.tallies[limit.policy]
+        return again(limit, texts, tally, key, cost, live=self.live, clock=clock, offset=offset)
 
     def answer_batch(self, body: bytes, now: int) -> HotAnswer:
         """Answer a batch. See `answer` for arguments.

@@ -1,10 +1,11 @@
 """The routes of rate limiting as `/openapi.json` describes them; what answers them is the service's."""
 
+from collections.abc import Callable
 from typing import Final
 
 from pillion.ratelimit.manifest import MAX_COUNT
 from pillion.ratelimit.messages import Batch, Check, Verdict, Verdicts
-from pillion.runtime.operation import Handler, Hot, HotOperation, Operation, Parameter, Reply
+from pillion.runtime.operation import Again, Handler, Hot, HotOperation, Operation, Parameter, Reply
 from pillion.runtime.problems import PROBLEM_MEDIA
 
 MAX_BATCH_BODY: Final = 1 << 20
@@ -16,7 +17,9 @@ _REFUSED: Final = "The request is over a limit. The problem carries the decision
 _DENIED: Final = "The request is on a deny list."
 
 
-def hot_operations(check: Hot, batch: Hot) -> tuple[HotOperation, ...]:
+def hot_operations(
+    check: Hot, again: Callable[[str, str, bytes], Again | None], batch: Hot
+) -> tuple[HotOperation, ...]:
     """Give the routes that are answered on the hot lane."""
     return (
         HotOperation(
@@ -26,6 +29,7 @@ def hot_operations(check: Hot, batch: Hot) -> tuple[HotOperation, ...]:
             summary="Decide whether one request may pass, and charge it if so.",
             tag=_TAG,
             answer=check,
+            again=again,
             body=Check,
             parameters=(
                 Parameter(

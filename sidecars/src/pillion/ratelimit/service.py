@@ -20,7 +20,7 @@ from pillion.ratelimit.matching import MalformedAttribute
 from pillion.ratelimit.metrics import Decisions, RateLimitCollector, RateLimitStatistics
 from pillion.ratelimit.routes import hot_operations, operations
 from pillion.runtime.block import Block, BlockConfiguration, Context, Prepared, Refused
-from pillion.runtime.operation import Answer, Call, HotAnswer, HotOperation, Operation
+from pillion.runtime.operation import Again, Answer, Call, HotAnswer, HotOperation, Operation
 from pillion.runtime.problems import PROBLEM_MEDIA, FieldError
 
 JSON = Any
@@ -54,7 +54,7 @@ class RateLimit:
 
     def hot_operations(self) -> Sequence[HotOperation]:
         """Give the routes of the hot lane."""
-        return hot_operations(self.check, self.check_batch)
+        return hot_operations(self.check, self.check_again, self.check_batch)
 
     async def prepare(self, configuration: BlockConfiguration) -> Prepared:
         """Build an engine for *configuration* beside the one that runs.
@@ -81,6 +81,7 @@ class RateLimit:
             self._settings = settings
             self._counters.max_keys = settings.max_keys
             engine.adopt()
+            self._checks.live.now = False
             self._checks = checks
 
         return Prepared(commit=commit)
@@ -124,11 +125,15 @@ class RateLimit:
         now = self._monotonic_ns() + self._offset
         known = checks.remembered.get(body)
         if known is not None:
-            shortcut, key, index, cost = known
+            shortcut, key, index, cost, _ = known
             answer = shortcut(key, index, cost, now, query != "" and wants_status(query))
             if answer is not None:
                 return answer
         return checks.answer(query, body, now)
+
+    def check_again(self, _rest: str, _query: str, body: bytes) -> Again | None:
+        """Give what answers a check once more that was just answered."""
+        return self._checks.again(body, self._monotonic_ns, self._offset)
 
     def check_batch(self, _rest: str, _query: str, body: bytes) -> HotAnswer:
         """Answer `POST /v1/ratelimit/check:batch`.

@@ -67,13 +67,25 @@ class LaneProtocol(RequestHandler):
         if self._owed or self._need or waiter is None or waiter.done() or lane is None:
             self._go_on(data)
             return
+        repeat = lane.repeats.get(data)
+        if repeat is not None:
+            now = self._loop.time()
+            if now >= lane.fresh_until:
+                lane.refresh(now)
+            text = repeat[0](lane.tail)
+            if text is not None:
+                self._next_keepalive_close_time = now + self._keepalive_timeout
+                repeat[1][200] += 1
+                assert self.transport is not None  # noqa: S101 - an idle connection is open
+                self.transport.write(text.encode())
+                return
         head_end = data.find(_BLANK_LINE)
         head = data[:head_end] if head_end > 0 else b""
         plan = lane.plans.get(head) or lane.plan(head)
         if plan is None:
             self._hand_on(data)
             return
-        answer, rest, query, body, end, statuses, request_id = plan
+        answer, rest, query, body, end, statuses, request_id, again = plan
         if len(data) != end:
             if len(data) < end:
                 self._hold(data, end)
@@ -97,6 +109,8 @@ class LaneProtocol(RequestHandler):
                 f"HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {len(content)}\r\n{headers}{lane.tail}"
             )
             self.transport.write(written.encode() + content)
+            if again is not None:
+                lane.repeat(data, plan)
         else:
             self.transport.write(lane.render(answered, request_id))
 

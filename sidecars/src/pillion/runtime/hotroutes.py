@@ -5,14 +5,14 @@ states. Everything else is left to aiohttp, untouched.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from pillion.runtime import requestids
 from pillion.runtime.endpoints import HotEndpoint
 from pillion.runtime.gate import Gate
 from pillion.runtime.heads import UNKNOWN, Heads
-from pillion.runtime.operation import Hot, HotAnswer
+from pillion.runtime.operation import Again, Hot, HotAnswer
 from pillion.runtime.problems import Problem
 from pillion.runtime.replies import BODILESS, REASONS, SERVER, UNNAMED, Replies
 from pillion.runtime.server_settings import ServerSettings
@@ -30,6 +30,12 @@ _PLANS_MAX: Final = 2 << 20
 _PLAN_OVERHEAD: Final = 300
 """Bytes that remembering one head costs besides its own."""
 
+_REPEATS_MAX: Final = 4096
+"""Requests that are remembered with what answers them again; then all are forgotten. At most 4 MB, typically 3."""
+
+_REPEAT_MAX: Final = 512
+"""Bytes of such a request."""
+
 _HOT_LINE = re.compile(
     rb"(GET|POST) (/[!$&'()*+,\-./0-9:;=@A-Z_a-z~]*)(?:\?([!$&'()*+,\-./0-9:;=@A-Z_a-z~?%]*))? HTTP/1\.1"
 )
@@ -45,6 +51,7 @@ class Target(NamedTuple):
         query: the raw query string.
         max_body: bytes of a body that is taken; 0 for a route that reads none.
         statuses: the counts to increment.
+        again: the function that gives what answers a request again.
     """
 
     answer: Hot
@@ -52,6 +59,7 @@ class Target(NamedTuple):
     query: str
     max_body: int
     statuses: dict[int, int]
+    again: Callable[[str, str, bytes], Again | None] | None
 
 
 class Plan(NamedTuple):
@@ -65,6 +73,7 @@ class Plan(NamedTuple):
         end: where the request ends.
         statuses: the counts to increment.
         request_id: what to repeat; empty for nothing.
+        again: the function that gives what answers a request again; None also where the head varies.
     """
 
     answer: Hot
@@ -74,6 +83,7 @@ class Plan(NamedTuple):
     end: int
     statuses: dict[int, int]
     request_id: str
+    again: Callable[[str, str, bytes], Again | None] | None
 
 
 class Lane:
@@ -102,6 +112,9 @@ class Lane:
         self.plans: dict[bytes, Plan] = {}
         """By head: everything before the blank line. The connections look here before they call `plan`."""
         self._plans_size = 0
+        self.repeats: dict[bytes, tuple[Again, dict[int, int]]] = {}
+        """By whole request: what answers it again, and the counts to increment. The connections look here first."""
+        self._seen: set[int] = set()
         self._lines: dict[bytes, Target] = {}
         self.split_timeout = min(settings.split_timeout, settings.keepalive_timeout / 2)
         self._max_line = min(_LINE_MAX, settings.max_header_bytes)
@@ -127,7 +140,25 @@ class Lane:
         """Forget what depends on the token."""
         self.heads.forget()
         self.plans.clear()
+        self.repeats.clear()
         self._plans_size = 0
+
+    def repeat(self, data: bytes, plan: Plan) -> None:
+        """Remember a request that was answered 200, if it comes for the second time."""
+        if plan.again is None or len(data) > _REPEAT_MAX:
+            return
+        seen = self._seen
+        mark = hash(data)
+        if mark not in seen:
+            if len(seen) >= _REPEATS_MAX:
+                seen.clear()
+            seen.add(mark)
+            return
+        again = plan.again(plan.rest, plan.query, data[plan.body :])
+        if again is not None:
+            if len(self.repeats) >= _REPEATS_MAX:
+                self.repeats.clear()
+            self.repeats[data] = (again, plan.statuses)
 
     def plan(self, head: bytes) -> Plan | None:
         """Decide what to do about a head; None where the ordinary lane must."""
@@ -143,7 +174,14 @@ class Lane:
             return None
         body = len(head) + 4
         plan = Plan(
-            target.answer, target.rest, target.query, body, body + said.length, target.statuses, said.request_id
+            target.answer,
+            target.rest,
+            target.query,
+            body,
+            body + said.length,
+            target.statuses,
+            said.request_id,
+            None if said.varies else target.again,
         )
         if not said.varies:
             self._plans_size += len(head) + _PLAN_OVERHEAD
@@ -173,7 +211,8 @@ class Lane:
         except Problem:
             return None
         max_body = endpoint.operation.max_body if endpoint.reads else 0
-        target = Target(endpoint.operation.answer, rest, query, max_body, route.statuses)
+        operation = endpoint.operation
+        target = Target(operation.answer, rest, query, max_body, route.statuses, operation.again)
         if len(self._lines) >= _LINES_MAX:
             self._lines.clear()
         self._lines[line] = target

@@ -6,7 +6,7 @@ rest of the path and the body. The hot lane and the ordinary lane call the very 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -155,6 +155,17 @@ It must not await, must not block, and must raise `Problem` *before* it changes 
 """
 
 
+Again = Callable[[str], str | None]
+"""Answers one certain request once more: (the last lines of the head, with the blank line) → the whole response as ASCII text.
+
+It gives what `Hot` would give for the same request, as long as that is status 200 and JSON, written as `OK_JSON`, the length of the body, CRLF, the
+operation's own header lines, the last lines, the body. It gives None, having changed nothing, when the request must be asked anew. It must not raise.
+"""
+
+OK_JSON: Final = f"HTTP/1.1 200 OK\r\nContent-Type: {JSON_MEDIA}\r\nContent-Length: "
+"""How a response begins that `Again` writes."""
+
+
 class HotOperation(msgspec.Struct, frozen=True, kw_only=True):
     """A route of the hot lane: small JSON bodies, answered without a coroutine.
 
@@ -165,6 +176,8 @@ class HotOperation(msgspec.Struct, frozen=True, kw_only=True):
         summary: one sentence.
         tag: the block.
         answer: the function.
+        again: called with the arguments of `answer` after it answered 200, for a request that was seen before: gives what answers exactly this
+            request from then on, without reading it again; None where nothing does. Meant for callers that ask the same thing over and over.
         body: the model of the body, for the description only: the function decodes it itself.
         parameters: query and path parameters.
         replies: possible answers.
@@ -177,6 +190,7 @@ class HotOperation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     tag: str
     answer: Hot
+    again: Callable[[str, str, bytes], Again | None] | None = None
     body: Any = None
     parameters: tuple[Parameter, ...] = ()
     replies: Mapping[int, Reply] = {}
