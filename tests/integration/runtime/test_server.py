@@ -654,8 +654,8 @@ class _Clock:
 def test_the_more_literal_route_wins(run, serving):
     async def scenario():
         async with serving() as server, connected(server) as client:
-            request = b"POST /v1/things/a:touch HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            assert (await client.ask(request)).status == 204
+            answer = await client.ask(HOT.replace(b"/v1/hot/check", b"/v1/hot/keys/a:explain"))
+            assert answer.body == b'{"bytes":7}'
 
     run(scenario())
 
