@@ -250,13 +250,59 @@ def expressions(draw, names, depth: int = 2):
             return f"({draw(inner)})" + draw(st.sampled_from(["[0]", "[-1]", "[:2]", ".name", "['items']", ".x"]))
 
 
+SLOPPY = [
+    "{{{{ {0} }}}}",
+    "{{% if {0} %}}x{{% endif %}}",
+    "{{% if {0} is defined %}}{{{{ {0} }}}}{{% endif %}}",
+    "{{% if {0} is defined %}}{{% endif %}}{{{{ {0} }}}}",
+    "{{% if {0} is defined or {1} is defined %}}{{{{ {0} }}}}{{% endif %}}",
+    "{{% if not ({0} is undefined and {1} is undefined) %}}{{{{ {0} }}}}{{% endif %}}",
+    "{{% for i in range(1) %}}{{% if {0} is defined %}}{{% endif %}}{{% endfor %}}{{{{ {0} }}}}",
+    "{{% for i in range(2) if {0} is defined %}}{{% endfor %}}{{{{ {0} }}}}",
+    "{{% if {0} is undefined %}}{{{{ {0} }}}}{{% endif %}}",
+    "{{% if {0} is defined and {0} is none %}}{{{{ {0} ~ '' }}}}{{% else %}}{{{{ {0} }}}}{{% endif %}}",
+    "{{{{ {0} if {1} is defined else {0} }}}}",
+    "{{{{ ({0} if {0} is defined else {1}) }}}}",
+    "{{{{ {0} is defined and {0} < 3 }}}}",
+    "{{{{ {0} is defined and {1} is defined and {0} < {1} }}}}",
+    "{{{{ {0} | default(0) + 1 }}}}",
+    "{{{{ {0} | default(0, true) + 1 }}}}",
+    "{{% if {0} is defined and {0} is not none %}}{{{{ {0} + 1 }}}}{{% endif %}}",
+    "{{% if {0} is defined %}}{{{{ {0} | first }}}}{{% endif %}}",
+    "{{% for i in {0} | default([]) %}}{{{{ i }}}}{{% endfor %}}",
+    "{{{{ 1 / ({0} | default(1)) }}}}",
+    "{{{{ 7 % ({0} | default(1, true)) }}}}",
+    "{{{{ ({0} | default([])) | first }}}}",
+    "{{{{ ({0} | default([]))[0] }}}}",
+    "{{% if {0} is defined %}}{{{{ {0} | last }}}}{{{{ {0}[-1] }}}}{{% endif %}}",
+    "{{% if {0} is defined %}}{{{{ {0} | sum }}}}{{{{ {0} | join }}}}{{{{ {0} | sort | join }}}}{{% endif %}}",
+    "{{% if {0} is defined %}}{{{{ {0} | map(attribute='name') | join }}}}{{% endif %}}",
+    "{{% if {0} is defined %}}{{{{ {0} | sum(attribute='total') }}}}{{% endif %}}",
+    "{{% if {0} is defined %}}{{% for n in range({0}) %}}x{{% endfor %}}{{% endif %}}",
+    "{{% if {0} is defined %}}{{% set s = {0} %}}{{% endif %}}{{{{ s }}}}",
+    "{{% if {0} is defined %}}{{% set s = {0} %}}{{% else %}}{{% set s = {1} %}}{{% endif %}}{{{{ s }}}}",
+    "{{% if {0} is string or {0} is number %}}{{{{ {0} }}}}{{{{ {0} ~ 'x' }}}}{{% endif %}}",
+    "{{% if {0} is not string %}}{{{{ {0} + 1 }}}}{{% endif %}}",
+    "{{{{ ({0} or {1}) ~ '' }}}}",
+    "{{{{ {0} in {1} }}}}{{{{ 'x' in {0} }}}}",
+    "{{{{ {0} | date }}}}{{{{ {0} | datetime }}}}",
+]  # fmt: skip
+"""What a hasty writer would try: most of it is wrong for most schemas, and it depends on the data whether anybody notices."""
+
+
+@st.composite
+def sloppy(draw, names):
+    """Draw a hasty statement."""
+    return draw(st.sampled_from(SLOPPY)).format(draw(st.sampled_from(names)), draw(st.sampled_from(names)))
+
+
 @st.composite
 def candidates(draw, schema):
-    """Draw statements over *schema*: careful ones, and wild ones of which most are wrong."""
+    """Draw statements over *schema*: a careful one, hasty ones, and a wild one that is almost always wrong."""
     known = paths(schema)
-    careful = [draw(sensible(*draw(st.sampled_from(known)))) for _ in range(2)]
-    wild = [draw(statements([path for path, _ in known], 1)) for _ in range(3)]
-    return careful + wild
+    names = [path for path, _ in known]
+    careful = draw(sensible(*draw(st.sampled_from(known))))
+    return [careful, *draw(st.lists(sloppy(names), min_size=3, max_size=3)), draw(statements(names, 1))]
 
 
 @st.composite
@@ -290,3 +336,82 @@ def statements(draw, names, depth):
             return f"{{% set s = {draw(expressions(names))} %}}{draw(statements([*names, 's'], depth - 1))}"
         case _:
             return f"{{% with s = {draw(expressions(names))} %}}{draw(statements([*names, 's'], depth - 1))}{{% endwith %}}"
+
+
+RICH = {
+    "type": "object",
+    "required": ["s", "n", "i", "l", "o", "p", "z", "b", "d"],
+    "properties": {
+        "s": {"type": "string"},
+        "so": {"type": "string"},
+        "sn": {"type": ["string", "null"]},
+        "son": {"type": ["string", "null"]},
+        "n": {"type": "number"},
+        "no": {"type": "number"},
+        "i": {"type": "integer"},
+        "ion": {"type": ["integer", "null"]},
+        "p": {"type": "integer", "exclusiveMinimum": 0, "maximum": 5},
+        "po": {"type": "integer", "minimum": 1, "maximum": 5},
+        "z": {"type": "integer", "minimum": 0, "maximum": 5},
+        "b": {"type": "boolean"},
+        "d": {"type": "string", "format": "date-time"},
+        "m": {"type": ["string", "number", "null"]},
+        "l": {"type": "array", "maxItems": 3, "items": {"type": "number"}},
+        "lo": {"type": "array", "maxItems": 3, "items": {"type": "string"}},
+        "l1": {"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "string"}},
+        "lr": {
+            "type": "array",
+            "maxItems": 2,
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string"}, "total": {"type": "number"}},
+            },
+        },
+        "o": {
+            "type": "object",
+            "required": ["s"],
+            "properties": {"s": {"type": "string"}, "so": {"type": "string"}, "no": {"type": "number"}},
+        },
+        "oo": {
+            "type": "object",
+            "required": ["s"],
+            "properties": {"s": {"type": "string"}},
+            "additionalProperties": {"type": "string"},
+        },
+    },
+}
+"""One field of every sort."""
+
+_CORNERS = {
+    "string": ["", "x", "<b>"],
+    "number": [0, 0.5, -2, 3],
+    "integer": [0, 1, -7],
+    "boolean": [True, False],
+    "null": [None],
+}
+
+
+def corner(schema, chance):
+    """Give data at a corner of *schema*: present or absent, null or not, empty or full, zero or not. *chance* is a `random.Random`."""
+    kind = chance.choice(schema["type"]) if isinstance(schema["type"], list) else schema["type"]
+    match kind:
+        case "object":
+            required = schema.get("required", ())
+            kept = {
+                name: child for name, child in schema["properties"].items() if name in required or chance.random() < 0.5
+            }
+            return {name: corner(child, chance) for name, child in kept.items()}
+        case "array":
+            low, high = schema.get("minItems", 0), schema["maxItems"]
+            return [corner(schema["items"], chance) for _ in range(chance.choice([low, high]))]
+        case "string" if schema.get("format"):
+            return chance.choice(["2026-01-31T12:30:00Z", "0001-01-01T00:00:00+14:00"])
+        case _:
+            low = schema.get("minimum", schema.get("exclusiveMinimum", -8) + 1)
+            allowed = [
+                value
+                for value in _CORNERS[kind]
+                if kind in ("string", "boolean", "null") or low <= value <= schema.get("maximum", 9)
+            ]
+            return chance.choice(allowed)

@@ -1,16 +1,17 @@
 """What the check of a template promises: a proven template renders with all data that its schema admits."""
 
+import random
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
-from tests.support.notifications.strategies import candidates, object_schemas, values
+from tests.support.notifications.strategies import RICH, SLOPPY, candidates, corner, object_schemas, paths, values
 
 from pillion.kinds.violations import FieldPath
 from pillion.notifications.analysis import analyse
-from pillion.notifications.content import Source
+from pillion.notifications.content import RenderError, Source
 from pillion.notifications.engine import environment, render, render_part
 from pillion.notifications.proof import prove
 from pillion.notifications.samples import SAMPLES, sample
@@ -37,10 +38,36 @@ def is_proven(template, variables):
 def test_a_proven_template_renders_with_all_data_that_its_schema_admits(data):
     schema = data.draw(object_schemas())
     variables = parse(schema)
-    template = "".join(one for one in data.draw(candidates(schema)) if is_proven(one, variables))
-    assume(template)
+    proven = [one for one in data.draw(candidates(schema)) if is_proven(one, variables)]
+    assume(proven)
     for _ in range(4):
-        assert render_part("html", template, "de-AT", data.draw(values(schema))) is not None
+        drawn = data.draw(values(schema))
+        for template in proven:
+            assert render_part("html", template, "de-AT", drawn) is not None
+
+
+def test_what_hasty_writers_write_is_refused_or_renders_at_every_corner():
+    """Every hasty statement over every pair of fields; at least some of both verdicts, and no proof that data refutes."""
+    variables = parse(RICH)
+    chance = random.Random(7)
+    corners = [corner(RICH, chance) for _ in range(30)]
+    names = [path for path, _ in paths(RICH)]
+    proven = refused = 0
+    for statement in SLOPPY:
+        for index, name in enumerate(names):
+            for other in {names[(index * 7 + 3) % len(names)], "so", "n"} if "{1}" in statement else {name}:
+                template = statement.format(name, other)
+                if not is_proven(template, variables):
+                    refused += 1
+                    continue
+                proven += 1
+                for data in corners:
+                    try:
+                        render_part("html", template, "en", data)
+                    except RenderError as error:
+                        pytest.fail(f"{template} was proven, but {data} gives {error}")
+    assert proven > 200
+    assert refused > 400
 
 
 @RELAXED

@@ -133,7 +133,8 @@ class ExpressionJudge(UsageJudge):
         for item, child in zip(items, node.items, strict=True):
             self._need(item, SCALARS, child.lineno, "be listed here", null=True)
         if not items:
-            return of(Variable(types=frozenset({"array"}), max_items=0))
+            # Of the items of an empty list everything is true, so it may stand in for any list: `order.items | default([])`.
+            return of(Variable(types=frozenset({"array"}), items=Variable(types=frozenset()), max_items=0))
         merged = items[0].variable
         for item in items[1:]:
             merged = merge(merged, item.variable)
