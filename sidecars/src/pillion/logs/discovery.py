@@ -134,7 +134,7 @@ class Discovery:
         else:
             copy = self._rescue(old, listing)
         if copy is not None:
-            copy.alias, copy.taken = alias, file.taken
+            copy.alias, copy.taken = alias, min(file.taken, copy.size)
         kept = max(file.offset, file.taken, copy.size if copy is not None else 0)
         if file.size > kept and file.shadow_of is None:
             self._lost.append(Lost(file.source, file.path, kept, file.size, "truncated before it was read to its end"))

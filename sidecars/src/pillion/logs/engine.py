@@ -121,11 +121,15 @@ class Tailer:
         """Say that *spans* were delivered, in the order in which they were given."""
         for span in spans:
             file = self._followed.get((span.source, span.key))
-            if file is None or file.generation != span.generation:
-                alias = (span.key, span.generation)
-                file = next((one for one in self._discovery.of(span.source) if one.alias == alias), None)
-            if file is not None and file.offset == span.start:
-                file.advance(span.raw)
+            if file is not None and file.generation == span.generation:
+                if file.offset == span.start:
+                    file.advance(span.raw)
+                continue
+            # Truncated meanwhile: what was delivered of it was delivered of its copy, as far as that goes.
+            alias = (span.key, span.generation)
+            copy = next((one for one in self._discovery.of(span.source) if one.alias == alias), None)
+            if copy is not None and copy.offset < min(span.end, copy.size):
+                copy.go_to(min(span.end, copy.size))
 
     def positions(self) -> tuple[Position, ...]:
         """Give what must be on disk before the next batch goes out."""
