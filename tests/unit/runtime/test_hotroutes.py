@@ -2,7 +2,7 @@
 
 import pytest
 from aiohttp.web_protocol import RequestHandler
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.serving import FixedClock
 
@@ -132,6 +132,59 @@ def test_memory_for_heads_and_lines_is_bounded():
     assert sum(map(len, one.plans)) + 300 * len(one.plans) <= 2 << 20
     assert len(one.plans) > 1000
     assert len(one._lines) <= 1024
+
+
+IDS = st.tuples(
+    st.sampled_from([b"traceparent", b"TraceParent", b"tracestate", b"X-Request-Id", b"x-request-id", b"X-Other"]),
+    st.sampled_from(
+        [b"aaaa", b"bbbb", b"cc-1", b"a b ", b" a  ", b"-abc", b"a\tbc", b"a\rbc", b"a\r\nb", b"", b"a:bc", b"\xffabc"]
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from([b"a", b"b"]), st.lists(IDS, max_size=3), st.booleans(), st.sampled_from([b"", b" "])
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_a_lane_that_has_seen_similar_heads_decides_as_one_that_has_seen_none(requests):
+    seasoned = lane()
+    for key, ids, first, space in requests:
+        fields = b"".join(b"\r\n%b:%b%b" % (name, space, value) for name, value in ids)
+        head = b"GET /v1/keys/%b HTTP/1.1" % key + (HOST + fields if first else fields + HOST)
+        fresh = lane().plan(head)
+        known = seasoned.plans.get(head) or seasoned.plan(head)
+        assert (known and (known.rest, known.end, known.request_id)) == (
+            fresh and (fresh.rest, fresh.end, fresh.request_id)
+        )
+
+
+def test_heads_with_other_ids_are_found_without_reading_them():
+    one = lane()
+    for number in range(10):
+        head = b"GET /v1/keys/a HTTP/1.1" + HOST + b"\r\ntraceparent: %055d\r\nX-Request-Id: r%d" % (number, number)
+        assert one.plan(head).request_id == f"r{number}"
+        assert one._varying.find(head) is not None
+    assert one._varying.find(head.replace(b"/a ", b"/b ")) is None
+    one.forget()
+    assert one._varying.find(head) is None
+
+
+def test_memory_for_similar_heads_is_bounded():
+    one = lane()
+    for number in range(20_000):
+        one.plan(
+            b"GET /v1/keys/%b HTTP/1.1" % (b"k" * (number % 150 + 1))
+            + HOST
+            + b"\r\nX: %05d\r\nX-Request-Id: r" % number
+        )
+    assert len(one._varying._layouts) <= 64
+    assert max(len(layout.plans) for layout in one._varying._layouts.values()) <= 64
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from pillion.runtime.endpoints import HotEndpoint
 from pillion.runtime.gate import Gate
 from pillion.runtime.heads import UNKNOWN, Heads
 from pillion.runtime.operation import Again, Hot, HotAnswer
+from pillion.runtime.plans import Plan
 from pillion.runtime.problems import Problem
 from pillion.runtime.replies import BODILESS, REASONS, SERVER, UNNAMED, Replies
 from pillion.runtime.server_settings import ServerSettings
 from pillion.runtime.traffic import Traffic
+from pillion.runtime.varying import Varying
 
 _LINES_MAX: Final = 1024
 """Distinct request lines that are remembered."""
@@ -62,30 +64,6 @@ class Target(NamedTuple):
     again: Callable[[str, str, bytes], Again | None] | None
 
 
-class Plan(NamedTuple):
-    """What to do about one head.
-
-    Args:
-        answer: the function to call.
-        rest: its first argument.
-        query: its second argument.
-        body: where its third argument begins, from the beginning of the request.
-        end: where the request ends.
-        statuses: the counts to increment.
-        request_id: what to repeat; empty for nothing.
-        again: the function that gives what answers a request again; None also where the head varies.
-    """
-
-    answer: Hot
-    rest: str
-    query: str
-    body: int
-    end: int
-    statuses: dict[int, int]
-    request_id: str
-    again: Callable[[str, str, bytes], Again | None] | None
-
-
 class Lane:
     """What the connections of one listener share.
 
@@ -112,6 +90,7 @@ class Lane:
         self.plans: dict[bytes, Plan] = {}
         """By head: everything before the blank line. The connections look here before they call `plan`."""
         self._plans_size = 0
+        self._varying = Varying()
         self.repeats: dict[bytes, tuple[Again, dict[int, int]]] = {}
         """By whole request: what answers it again, and the counts to increment. The connections look here first."""
         self._seen: set[int] = set()
@@ -142,6 +121,7 @@ class Lane:
         self.plans.clear()
         self.repeats.clear()
         self._plans_size = 0
+        self._varying.forget()
 
     def repeat(self, data: bytes, plan: Plan) -> None:
         """Remember a request that was answered 200, if it comes for the second time."""
@@ -161,7 +141,12 @@ class Lane:
             self.repeats[data] = (again, plan.statuses)
 
     def plan(self, head: bytes) -> Plan | None:
-        """Decide what to do about a head; None where the ordinary lane must."""
+        """Decide what to do about a head that is not in `plans`; None where the ordinary lane must."""
+        seen = self._varying.find(head)
+        return seen or self._read(head)
+
+    def _read(self, head: bytes) -> Plan | None:
+        """Read a head in full."""
         line_end = head.find(b"\r\n")
         if line_end < 0:
             return None
@@ -183,7 +168,9 @@ class Lane:
             said.request_id,
             None if said.varies else target.again,
         )
-        if not said.varies:
+        if said.varies:
+            self._varying.remember(head, plan)
+        else:
             self._plans_size += len(head) + _PLAN_OVERHEAD
             if self._plans_size > _PLANS_MAX:
                 self.plans.clear()
