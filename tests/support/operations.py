@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from pillion.runtime.operation import Answer, Call, HotAnswer, HotOperation, Operation, Parameter, Reply
+from pillion.runtime.operation import OK_JSON, Again, Answer, Call, HotAnswer, HotOperation, Operation, Parameter, Reply
 from pillion.runtime.problems import PROBLEM_MEDIA, Problem, ProblemDocument
 
 MAX_BODY = 2048
@@ -73,6 +73,19 @@ class Block:
         if asked.n == 204:
             return HotAnswer(204, "X-Empty: yes\r\n", b"")
         return HotAnswer(200, f'RateLimit: "x";r={asked.n}\r\n', checked)
+
+    def check_again(self, rest: str, query: str, body: bytes) -> Again | None:
+        """Answer the same again, every third time not."""
+        n = self._decoder.decode(body).n
+
+        def again(tail: str) -> str | None:
+            if self.calls % 3 == 0:
+                return None
+            self.calls += 1
+            checked = msgspec.json.encode(Checked(n=n, rest=rest, query=query, calls=self.calls)).decode()
+            return f'{OK_JSON}{len(checked)}\r\nRateLimit: "x";r={n}\r\n{tail}{checked}'
+
+        return again
 
     def ping(self, _rest: str, _query: str, _body: bytes) -> HotAnswer:
         """Answer without a body to read."""
@@ -148,6 +161,7 @@ class Block:
                 summary="Check.",
                 tag="made-up",
                 answer=self.check,
+                again=self.check_again,
                 body=Check,
                 parameters=(enforce,),
                 replies=replies,

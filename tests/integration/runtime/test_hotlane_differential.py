@@ -413,6 +413,32 @@ TWISTS = {
     **{f"later {part!r}": [HOT, part, HOT] for part in FRAGMENTS},
     **{f"within {part!r}": [HOT.replace(b"localhost", b"local" + part + b"host")] for part in FRAGMENTS},
     **{f"in the line {part!r}": [HOT.replace(b"/check", b"/ch" + part + b"eck")] for part in FRAGMENTS},
+    "the same again and again": [HOT] * 9,
+    "the same again and again, with others between": [
+        HOT,
+        HOT,
+        PING,
+        HOT,
+        THING,
+        HOT,
+        HOT[:SPLIT],
+        HOT[SPLIT:],
+        HOT,
+        HOT,
+    ],
+    "ids that differ": [
+        request(
+            "POST /v1/hot/check",
+            b'{"n":1}',
+            f"X-Request-Id: id-{number}",
+            f"traceparent: 00-{number:032x}-{number:016x}-01",
+        )
+        for number in range(6)
+    ],
+    "ids that differ, one of them odd": [
+        request("POST /v1/hot/check", b'{"n":1}', f"X-Request-Id: {given}")
+        for given in ("abcd", "efgh", "i kl", "mn\top", "-rst", "uvwx")
+    ],
     "several": [HOT * 3],
     "several with a problem": [HOT + request(body=b'{"n":-1}') + PING],
     "several with a fault": [HOT + request(body=b'{"n":13}') + PING],
@@ -521,6 +547,8 @@ def test_every_known_trick_gets_the_same_answer_with_and_without_the_lane(pair, 
     [
         "nothing",
         "no body",
+        "the same again and again",
+        "ids that differ",
         "several",
         "very many",
         "head, then body",
