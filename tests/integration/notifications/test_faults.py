@@ -98,6 +98,30 @@ async def test_a_store_that_cannot_take_it_is_a_clear_problem(tmp_path, error, s
     assert block.sample("pillion_notifications_refused_total", reason="store") == 1
 
 
+async def test_a_template_that_nobody_checked_cannot_stop_the_service(tmp_path):
+    """A snapshot may come from an operator with a gap in its check: the bomb costs its own request an error, nobody else."""
+    compare = "{% if big == b %}{% endif %}" * 300
+    bomb = "{% set b = big ~ '' %}{% for a in range(9900) %}" + compare + "{% endfor %}"
+    async with MailServer() as server, notification_block(tmp_path, configuration(channel(server))) as block:
+        block.block._renderer._deadline = 0.5
+        wanted = configuration(channel(server))
+        schema = {"type": "object", "properties": {"big": {"type": "string", "maxLength": 200_000}}}
+        wanted.resources["NotificationTemplate"]["bomb"] = {
+            "variables": schema, "defaultLocale": "en", "email": {"en": {"subject": "x", "text": bomb, "html": ""}}
+        }  # fmt: skip
+        await block.apply(wanted)
+        hostile = Notification(template="bomb", to="a@b", data={"big": "x" * 130_000})
+
+        results = await asyncio.gather(
+            *(block.block._sending.accept(one) for one in (PLAIN, hostile, PLAIN)), return_exceptions=True
+        )
+
+        await server.arrived(2)
+        assert isinstance(results[1], Problem)
+        assert (results[1].status, results[1].type.rpartition("/")[2]) == (422, "not-renderable")
+        assert block.sample("pillion_notifications_renderer_kills_total") == 1
+
+
 CHILD = """
 import asyncio, json, sys
 from pathlib import Path

@@ -2,9 +2,9 @@
 
 import pytest
 
+from pillion.notifications.budget import MAX_PIECE, MAX_TEXT
 from pillion.notifications.content import RenderError, Source
 from pillion.notifications.engine import MAX_SUBJECT, render, render_part
-from pillion.notifications.filters import MAX_TEXT
 
 DATA = {
     "order": {
@@ -140,12 +140,15 @@ def test_no_attribute_of_a_python_object_can_be_reached(template):
 BOMBS = {
     "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}": "loop steps",
     "{% for a in range(99999999) %}{% endfor %}": "range is longer",
-    "{% set a = 'xxxxxxxxxx' %}" + "{% set a = a ~ a %}" * 40 + "{{ a }}": "longer than",
-    "{% set a = 'xxxxxxxxxx' %}" + "{% set a = a + a %}" * 40 + "{{ a }}": "longer than",
+    "{% set a = 'xxxxxxxxxx' %}" + "{% set a = a ~ a %}" * 40 + "{{ a }}": "more than 131072 characters",
+    "{% set a = 'xxxxxxxxxx' %}" + "{% set a = a + a %}" * 40 + "{{ a }}": "more than 131072 characters",
     "{% set a = 9999999999 %}" + "{% set a = a * a %}" * 40 + "{{ a }}": "bits",
     "{% for a in range(9000) %}{{ big }}{% endfor %}": "longer than",
-    "{{ big | replace('x', big) }}": "longer than",
+    "{{ big | replace('x', big) }}": "more than 131072 characters",
     "{% set l = range(9000) | sort %}" + "{{ l | sum }}" * 3: "loop steps",
+    "{% for a in range(9000) %}{% set y = big | upper %}{% endfor %}": "more than 8000000 characters",
+    "{% for a in range(9000) %}{% set y = big ~ a %}{% endfor %}": "more than 8000000 characters",
+    "{% for a in range(9000) %}{% set y = (big | length) %}{% endfor %}": "more than 8000000 characters",
 }
 
 
@@ -159,6 +162,12 @@ def test_output_up_to_the_bound_is_rendered():
     assert len(text("{{ t }}", t="x" * MAX_TEXT)) == MAX_TEXT
     with pytest.raises(RenderError, match="longer than"):
         text("{{ t }}y", t="x" * MAX_TEXT)
+
+
+def test_a_text_on_the_way_up_to_its_bound_is_made():
+    assert len(text("{{ t | lower }}", t="X" * MAX_PIECE)) == MAX_PIECE
+    with pytest.raises(RenderError, match="on the way"):
+        text("{{ t | lower }}", t="X" * (MAX_PIECE + 1))
 
 
 def test_blocks_leave_no_empty_lines():

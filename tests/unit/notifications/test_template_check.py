@@ -188,6 +188,9 @@ BAD = {
     "{% for a in order.items %}{% for b in order.items %}{% for c in order.items %}{% endfor %}{% endfor %}{% endfor %}": "may take 1010100 loop steps, at most 10000",
     "{% for n in range(99999) %}{% endfor %}": "may take 99999 loop steps",
     "{% if order.count is defined %}{% for n in range(order.count) %}{% endfor %}{% endif %}": "range has no bound that is known in advance",
+    "{% for a in order.items %}"
+    + "{{ a.name }}{{ a.price }}" * 900
+    + "{% endfor %}": "may evaluate 360002 expressions, at most 300000",
     "{{ 99999999999999999999 }}": "more than 18 digits",
     "{% set a = order.total %}" + "{% set a = a * a %}" * 5 + "{{ a }}": "more than 512 bits",
     # markup

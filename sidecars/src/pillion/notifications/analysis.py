@@ -12,15 +12,27 @@ import msgspec
 from jinja2 import nodes
 
 from pillion.notifications import markup
+from pillion.notifications.budget import MAX_EVALUATIONS, MAX_STEPS
 from pillion.notifications.expressions import ExpressionJudge
 from pillion.notifications.judging import Finding, both
-from pillion.notifications.sandbox import MAX_STEPS
 from pillion.notifications.shapes import LOOP, NUMBERS, SCALARS, UNKNOWN, Shape, item_of, of, union
 from pillion.notifications.variables import Variable
 
 
-def analyse(tree: nodes.Template, variables: Variable, *, html: bool) -> tuple[Finding, ...]:
-    """Give what is wrong with *tree* for data described by *variables*; empty when it is proven.
+class Report(msgspec.Struct, frozen=True):
+    """What a reading of a template came to.
+
+    Args:
+        findings: what is wrong; empty when it is proven.
+        evaluations: expressions that it evaluates at most.
+    """
+
+    findings: tuple[Finding, ...]
+    evaluations: int
+
+
+def analyse(tree: nodes.Template, variables: Variable, *, html: bool) -> Report:
+    """Judge *tree* for all data described by *variables*.
 
     Args:
         tree: a template that `sandbox.parse_checked` let pass.
@@ -30,7 +42,7 @@ def analyse(tree: nodes.Template, variables: Variable, *, html: bool) -> tuple[F
     walker = _Walker(variables, html=html)
     walker.block(tree.body)
     walker.finish()
-    return tuple(walker.findings)
+    return Report(tuple(walker.findings), walker.evaluations)
 
 
 class _Walker(ExpressionJudge):
@@ -41,6 +53,12 @@ class _Walker(ExpressionJudge):
                 self._overrun,
                 f"may take {self._steps} loop steps, at most {MAX_STEPS} are allowed",
                 "give the lists a smaller maxItems",
+            )
+        elif self.evaluations > MAX_EVALUATIONS:
+            self._find(
+                1,
+                f"may evaluate {self.evaluations} expressions, at most {MAX_EVALUATIONS} are allowed",
+                "give the lists a smaller maxItems, or do less inside loops",
             )
         if self._position is not None and self._position.place is not markup.Place.TEXT:
             self._find(1, f"ends {self._position.place.value}", "close the markup")

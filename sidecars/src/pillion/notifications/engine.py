@@ -12,15 +12,17 @@ from typing import Any, Final
 
 from jinja2 import Template, UndefinedError
 
+from pillion.notifications.budget import BUDGET_KEY, LOCALE_KEY, MAX_TEXT, Budget, LimitError
 from pillion.notifications.content import Part, Rendered, RenderError, Source
-from pillion.notifications.filters import LOCALE_KEY, STEPS_KEY, LimitError, measured
 from pillion.notifications.plaintext import from_html
-from pillion.notifications.sandbox import Forbidden, Steps, TemplateEnvironment
+from pillion.notifications.sandbox import Forbidden, TemplateEnvironment
 
 JSON = Any
 
 MAX_SUBJECT: Final = 255
 """Characters of a subject; a longer one is cut, because a long product name is no reason to refuse a message."""
+
+TOO_LONG: Final = f"makes a text longer than {MAX_TEXT} characters; pass shorter texts"
 
 _BREAKS: Final = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -64,13 +66,15 @@ def render_part(part: Part, source: str, locale: str, data: Mapping[str, JSON]) 
         template = _template(source, part == "html")
     except Forbidden as error:
         raise RenderError(part, error.line, f"{error.rule}; {error.fix}") from error
-    variables = {**data, STEPS_KEY: Steps(), LOCALE_KEY: locale}
+    variables = {**data, BUDGET_KEY: Budget(), LOCALE_KEY: locale}
     chunks: list[str] = []
     length = 0
     try:
         for chunk in template.root_render_func(template.new_context(variables)):
             length += len(chunk)
-            chunks.append(measured(chunk, length))
+            if length > MAX_TEXT:
+                raise LimitError(TOO_LONG)  # noqa: TRY301 - told with its line, as every other bound
+            chunks.append(chunk)
     except RecursionError as error:
         raise RenderError(part, 0, "is nested too deeply") from error
     except (UndefinedError, LimitError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:

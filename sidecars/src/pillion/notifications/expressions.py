@@ -59,6 +59,8 @@ class ExpressionJudge(UsageJudge):
 
     def expression(self, node: nodes.Node) -> Shape:
         """Give what is known of *node*, and find what is wrong in it."""
+        if not self._quiet:
+            self.evaluations += self._weight
         match node:
             case nodes.Const():
                 return constant(node.value)

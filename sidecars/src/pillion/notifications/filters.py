@@ -14,27 +14,16 @@ from typing import Any, Final
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from jinja2 import StrictUndefined, Undefined, pass_context, pass_eval_context
-from jinja2.nodes import EvalContext
+from jinja2 import StrictUndefined, Undefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
+from pillion.notifications.budget import BUDGET_KEY, LOCALE_KEY, MAX_PIECE, LimitError
 from pillion.notifications.formats import parse_date_time
 from pillion.notifications.locales import ancestors
 
-MAX_TEXT: Final = 524_288
-"""Characters of one rendered part, and of any text on the way to it."""
-
-STEPS_KEY: Final = " steps"
-LOCALE_KEY: Final = " locale"
-"""Names in a template's context; with a space, so that no template can say them."""
-
 _WHOLE: Final = 1e15
 """Below this a float without fraction is written as a whole number: JSON does not tell 10 from 10.0."""
-
-
-class LimitError(ValueError):
-    """A rendering reached a bound; the message says which and what to do."""
 
 
 def text_of(value: Any) -> str:
@@ -62,30 +51,10 @@ def text_of(value: Any) -> str:
             )
 
 
-def measured(text: str, length: int) -> str:
-    """Give *text* back while *length* characters are within `MAX_TEXT`.
-
-    Raises:
-        LimitError: they are not.
-    """
-    if length > MAX_TEXT:
-        raise LimitError(f"makes a text longer than {MAX_TEXT} characters; pass shorter texts")
-    return text
-
-
-def bounded(text: str) -> str:
-    """Give *text* back.
-
-    Raises:
-        LimitError: it is longer than `MAX_TEXT`.
-    """
-    return measured(text, len(text))
-
-
 def _walked(context: Context, items: Any) -> list[Any]:
     """Give *items* as a list whose walk is paid for."""
     found = list(items)
-    context[STEPS_KEY].take(len(found))
+    context[BUDGET_KEY].step(len(found))
     return found
 
 
@@ -119,19 +88,19 @@ def _truncate(value: Any, length: int = 255, end: str = "…") -> str:
 
 def _replace(value: Any, old: str, new: str) -> str:
     text = text_of(value)
-    if old and len(text) + text.count(old) * max(0, len(new) - len(old)) > MAX_TEXT:
-        raise LimitError(f"replace makes a text longer than {MAX_TEXT} characters; pass shorter texts")
+    if old and len(text) + text.count(old) * max(0, len(new) - len(old)) > MAX_PIECE:
+        raise LimitError(f"replace makes a text of more than {MAX_PIECE} characters; pass shorter texts")
     return text.replace(old, new) if old else text
 
 
 def _urlencode(value: Any) -> str:
-    return bounded(quote(text_of(value).encode("utf-8", "replace"), safe=""))
+    return quote(text_of(value).encode("utf-8", "replace"), safe="")
 
 
-@pass_eval_context
-def _nl2br(eval_context: EvalContext, value: Any) -> str:
+@pass_context
+def _nl2br(context: Context, value: Any) -> str:
     text = text_of(value).replace("\r\n", "\n").replace("\r", "\n")
-    return escape(text).replace("\n", Markup("<br>\n")) if eval_context.autoescape else text
+    return escape(text).replace("\n", Markup("<br>\n")) if context.eval_ctx.autoescape else text
 
 
 # Numbers
@@ -187,7 +156,7 @@ def _sort(context: Context, items: Sequence[Any], attribute: str = "", reverse: 
 
 @pass_context
 def _join(context: Context, items: Sequence[Any], separator: str = "") -> str:
-    return bounded(separator.join(text_of(item) for item in _walked(context, items)))
+    return separator.join(text_of(item) for item in _walked(context, items))
 
 
 @pass_context

@@ -8,7 +8,7 @@ from jinja2 import nodes
 
 from pillion.kinds.violations import did_you_mean
 from pillion.notifications import markup
-from pillion.notifications.sandbox import MAX_STEPS
+from pillion.notifications.budget import MAX_STEPS
 from pillion.notifications.shapes import ALL, NUMBERS, UNKNOWN, Shape
 from pillion.notifications.variables import Variable
 
@@ -59,6 +59,8 @@ class Judge:
         self._overrun = 0
         self._places = 0
         self._quiet = 0
+        self.evaluations = 0
+        """Expressions that are evaluated at most, loops at their longest."""
 
     def _find(self, line: int, rule: str, fix: str) -> Shape:
         finding = Finding(line=line, rule=rule, fix=fix)

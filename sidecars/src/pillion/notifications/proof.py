@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from pillion.kinds.violations import FieldPath, Violation, at
 from pillion.notifications.analysis import analyse
+from pillion.notifications.budget import MAX_TRIED
 from pillion.notifications.content import Part, RenderError, Source
 from pillion.notifications.engine import environment, render
 from pillion.notifications.samples import SAMPLES, sample
@@ -24,11 +25,13 @@ def prove(content: Mapping[str, Source], variables: Variable, path: FieldPath) -
         variables: the schema's root.
         path: path of `content` in the resource.
     """
+    tried = 0
     for locale, source in sorted(content.items()):
         where = at(path, locale)
-        found = list(_read(source, variables, where))
+        found, evaluations = _read(source, variables, where)
         yield from found
-        if not found:
+        tried += evaluations
+        if not found and tried <= MAX_TRIED:
             yield from _try(source, locale, variables, where)
 
 
@@ -40,20 +43,26 @@ def _parts(source: Source) -> Iterator[tuple[Part, str]]:
         yield "html", source.html
 
 
-def _read(source: Source, variables: Variable, where: FieldPath) -> Iterator[Violation]:
+def _read(source: Source, variables: Variable, where: FieldPath) -> tuple[list[Violation], int]:
+    """Read all parts; give what is wrong, and how many expressions they evaluate at most."""
+    found: list[Violation] = []
+    evaluations = 0
     if "\n" in source.subject.strip():
-        yield Violation(path=at(where, "subject"), rule="has a line break", fix="write the subject on one line")
+        found.append(Violation(path=at(where, "subject"), rule="has a line break", fix="write the subject on one line"))
     for part, text in _parts(source):
         html = part == "html"
         try:
-            tree = environment(html=html).parse_checked(text)
-            findings = analyse(tree, variables, html=html)
+            report = analyse(environment(html=html).parse_checked(text), variables, html=html)
             environment(html=html).compile_template(text)
         except Forbidden as error:
-            yield Violation(path=at(where, part), rule=f"line {error.line}: {error.rule}", fix=error.fix)
+            found.append(Violation(path=at(where, part), rule=f"line {error.line}: {error.rule}", fix=error.fix))
             continue
-        for finding in findings:
-            yield Violation(path=at(where, part), rule=f"line {finding.line}: {finding.rule}", fix=finding.fix)
+        evaluations += report.evaluations
+        found += [
+            Violation(path=at(where, part), rule=f"line {finding.line}: {finding.rule}", fix=finding.fix)
+            for finding in report.findings
+        ]
+    return found, evaluations
 
 
 def _try(source: Source, locale: str, variables: Variable, where: FieldPath) -> Iterator[Violation]:

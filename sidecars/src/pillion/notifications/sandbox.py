@@ -9,7 +9,7 @@ thought of must not stop the sidecar.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes, pass_context
@@ -18,10 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from pillion.kinds.violations import did_you_mean
-from pillion.notifications.filters import FILTERS, STEPS_KEY, TESTS, LimitError, bounded, text_of
-
-MAX_STEPS: Final = 10_000
-"""Loop steps of one part, and items that filters walk over."""
+from pillion.notifications.budget import BUDGET_KEY, MAX_STEPS, Budget, LimitError
+from pillion.notifications.filters import FILTERS, TESTS, text_of
 
 MAX_BITS: Final = 512
 """Bits of a whole number: far beyond any amount, far below what costs time."""
@@ -69,29 +67,12 @@ class Forbidden(ValueError):  # noqa: N818 - says what it is
         self.fix = fix
 
 
-class Steps:
-    """The loop steps that one rendering may still take."""
-
-    def __init__(self, left: int = MAX_STEPS) -> None:
-        self.left = left
-
-    def take(self, count: int) -> None:
-        """Take *count* steps.
-
-        Raises:
-            LimitError: there are not that many left.
-        """
-        self.left -= count
-        if self.left < 0:
-            raise LimitError(f"takes more than {MAX_STEPS} loop steps; pass shorter lists")
-
-
 class _Counted(Sequence[Any]):
     """A list whose every step is paid for."""
 
-    def __init__(self, items: Sequence[Any], steps: Steps) -> None:
+    def __init__(self, items: Sequence[Any], budget: Budget) -> None:
         self._items = items
-        self._steps = steps
+        self._budget = budget
 
     def __len__(self) -> int:
         return len(self._items)
@@ -101,7 +82,7 @@ class _Counted(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         for item in self._items:
-            self._steps.take(1)
+            self._budget.step()
             yield item
 
 
@@ -111,11 +92,29 @@ def _counted(context: Context, value: Any) -> Any:
         value = list(value)  # raises, with the name of what is missing
     if not isinstance(value, list | tuple | range):
         raise TypeError(f"only a list can be looped over, not {type(value).__name__}")
-    return _Counted(value, context[STEPS_KEY])
+    return _Counted(value, context[BUDGET_KEY])
 
 
-def _joined(parts: Iterable[Any]) -> str:
-    return bounded("".join(text_of(part) for part in parts))
+@pass_context
+def _joined(context: Context, parts: Iterable[Any]) -> str:
+    budget: Budget = context[BUDGET_KEY]
+    return budget.write("".join(text_of(part) for part in parts))
+
+
+def _paid(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a filter so that the text that it takes and the text that it makes are paid for."""
+    # How jinja2 marks a filter that wants to be handed the context first.
+    wants_context = hasattr(function, "jinja_pass_arg")
+
+    @pass_context
+    def paying(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        budget: Budget = context[BUDGET_KEY]
+        if isinstance(value, str):
+            budget.write(value)
+        made = function(context, value, *args, **kwargs) if wants_context else function(value, *args, **kwargs)
+        return budget.write(made) if isinstance(made, str) else made
+
+    return paying
 
 
 def bounded_range(*limits: Any) -> range:
@@ -160,7 +159,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             cache_size=0,
         )
         self.globals = {"range": bounded_range}
-        self.filters = {**FILTERS, " counted": _counted, " joined": _joined}
+        self.filters = {
+            **{name: _paid(function) for name, function in FILTERS.items()},
+            " counted": _counted,
+            " joined": _joined,
+        }
         self.tests = dict(TESTS)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -184,7 +187,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Compute *left* operator *right* within the bounds."""
         if operator == "+" and isinstance(left, str) and isinstance(right, str):
-            return bounded(left + right)
+            budget: Budget = context[BUDGET_KEY]
+            return budget.write(left + right)
         for operand in (left, right):
             if isinstance(operand, Undefined):
                 str(operand)  # raises, with the name of what is missing
