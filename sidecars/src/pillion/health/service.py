@@ -15,6 +15,7 @@ from pillion.health.dialects import (
     HEALTH_MEDIA,
     JSON_MEDIA,
     MEDIA,
+    PLAIN_MEDIA,
     Dialect,
     HealthDocument,
     MicroProfileDocument,
@@ -44,6 +45,9 @@ from pillion.version import VERSION
 
 START_GRACE: Final = 1_000_000_000
 """Nanoseconds beyond the longest timeout after which startup no longer waits for a first result."""
+
+_BY_ACCEPT: Final = {JSON_MEDIA: MicroProfileDocument, PLAIN_MEDIA: str}
+"""What `Accept` may ask for instead of health+json."""
 
 _HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept"}
 
@@ -223,7 +227,9 @@ class HealthBlock:
             async def handler(call: Call[Any]) -> Answer:
                 return self._answer(question, choose(call.request.headers.get("Accept", "")))
 
-            return _operation(path, name, summary, handler, model=HealthDocument, media=HEALTH_MEDIA)
+            return _operation(
+                path, name, summary, handler, model=HealthDocument, media=HEALTH_MEDIA, further=_BY_ACCEPT
+            )
 
         def microprofile(path: str, name: str, summary: str, question: Question) -> Operation:
             async def handler(_call: Call[Any]) -> Answer:
@@ -248,6 +254,7 @@ class HealthBlock:
             one,
             model=HealthDocument,
             media=HEALTH_MEDIA,
+            further=_BY_ACCEPT,
         )
         return (
             probe("/livez", "getLiveness", "Whether this process answers; depends on nothing else.", "live"),
@@ -294,7 +301,16 @@ def _answer(status: int, body: bytes, dialect: Dialect) -> Answer:
     return Answer(status=status, body=body, headers=_HEADERS, media=MEDIA[dialect])
 
 
-def _operation(path: str, name: str, summary: str, handler: Any, *, model: type, media: str) -> Operation:
+def _operation(
+    path: str,
+    name: str,
+    summary: str,
+    handler: Any,
+    *,
+    model: type,
+    media: str,
+    further: Mapping[str, Any] | None = None,
+) -> Operation:
     return Operation(
         method="GET",
         path=path,
@@ -303,8 +319,8 @@ def _operation(path: str, name: str, summary: str, handler: Any, *, model: type,
         tag="health",
         handler=handler,
         replies={
-            200: Reply(description="pass or warn", type=model, media=media),
-            503: Reply(description="fail", type=model, media=media),
+            200: Reply(description="pass or warn", type=model, media=media, further_media=further or {}),
+            503: Reply(description="fail", type=model, media=media, further_media=further or {}),
         },
         listener=("main", "admin"),
         public=True,

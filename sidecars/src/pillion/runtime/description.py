@@ -72,7 +72,7 @@ class Description:
                 public=True,
                 replies={
                     200: Reply(
-                        description="The metrics.", type=str, media="text/plain", further_media=(OPENMETRICS_MEDIA,)
+                        description="The metrics.", type=str, media="text/plain", further_media={OPENMETRICS_MEDIA: str}
                     )
                 },
             ),

@@ -129,7 +129,7 @@ class _Schemas:
         types: list[Any] = []
         for operation in operations:
             further = operation.body_models.values() if isinstance(operation, Operation) else ()
-            for kind in (operation.body, *further, *(reply.type for reply in operation.replies.values())):
+            for kind in (operation.body, *further, *_reply_types(operation)):
                 if kind not in {None, bytes, str, ProblemDocument} and kind not in types:
                     _check(operation, kind)
                     types.append(kind)
@@ -255,21 +255,28 @@ def _responses(operation: Operation | HotOperation, schemas: _Schemas, *, token:
     return result
 
 
+def _reply_types(operation: Operation | HotOperation) -> list[Any]:
+    """Give the models of all bodies that an operation answers with."""
+    return [kind for reply in operation.replies.values() for kind in (reply.type, *reply.further_media.values())]
+
+
+def _body_schema(kind: Any, schemas: _Schemas) -> JSON:
+    """Give the schema of a reply's body; empty for what is no JSON and no text."""
+    if kind is None or kind is ProblemDocument:
+        return {"$ref": _TEMPLATE.format(name="Problem")}
+    if kind is bytes:
+        return {}
+    return {"type": "string"} if kind is str else schemas.schema(kind)
+
+
 def _reply(reply: Reply, schemas: _Schemas) -> JSON:
     described: JSON = {"description": reply.description, "headers": _REQUEST_ID}
     if reply.type is None and reply.media != PROBLEM_MEDIA:
         return described
-    if reply.type is None or reply.type is ProblemDocument:
-        schema: JSON = {"$ref": _TEMPLATE.format(name="Problem")}
-    elif reply.type is bytes:
-        schema = {}
-    elif reply.type is str:
-        schema = {"type": "string"}
-    else:
-        schema = schemas.schema(reply.type)
-    content: JSON = {reply.media: {"schema": schema} if schema else {}}
-    for media in reply.further_media:
-        content[media] = {"schema": schema} if schema else {}
+    content: JSON = {
+        media: {"schema": schema} if (schema := _body_schema(kind, schemas)) else {}
+        for media, kind in ((reply.media, reply.type), *reply.further_media.items())
+    }
     return described | {"content": content}
 
 

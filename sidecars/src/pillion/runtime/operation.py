@@ -44,13 +44,13 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         description: when it is given, as a sentence.
         type: the model of the body; None where it has none, `str` or `bytes` for what is no JSON.
         media: the content type of the body.
-        further_media: content types that it has instead where the client asks for them by `Accept`.
+        further_media: content types that it has instead where the client asks for them by `Accept`, with the model of each as in `type`.
     """
 
     description: str
     type: Any = None
     media: str = JSON_MEDIA
-    further_media: tuple[str, ...] = ()
+    further_media: Mapping[str, Any] = {}
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
