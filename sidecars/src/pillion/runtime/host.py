@@ -103,6 +103,8 @@ class _Slot:
         self.tasks = tasks
         self.on = False
         self.started = False
+        self.probed = any(operation.public for operation in block.operations())
+        """Whether it answers probes: those are asked whatever the profile says, and must not wait for ever for a start."""
 
 
 class Host:
@@ -223,7 +225,7 @@ class Host:
         prepared: list[tuple[_Slot, Prepared]] = []
         for slot in self._slots:
             part = snapshot.blocks.get(slot.name)
-            if part is None and not slot.started:
+            if part is None and not slot.started and not slot.probed:
                 continue
             # A block that is switched off keeps running without resources, so that what it accepted is still delivered.
             configuration = BlockConfiguration(
