@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime as dt
+import json
+import random
 
 import aiohttp
 import pytest
@@ -201,6 +203,60 @@ async def test_what_cannot_be_sent_is_refused_with_a_pointer_to_the_field(server
         assert detail in body["errors"][0]["detail"], (change, body)
     assert block.block.statistics().delivery.accepted == 0
     assert server.connections == 0
+
+
+ODD = [
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    1e308,
+    "",
+    "x" * 3000,
+    "\r\nBcc: x",
+    "=?utf-8?q?=0A?=",
+    "\u0000",
+    "<b>",
+    [],
+    [[]],
+    {},
+    {"": ""},
+    {"a": {"b": [1]}},
+]
+
+
+def odd_requests(chance, count):
+    """Give the good request with one to three members replaced, added or removed, at any depth."""
+    for _ in range(count):
+        request = json.loads(json.dumps(ORDER | {"locale": "de", "channels": ["email"]}))
+        for _ in range(chance.randrange(1, 4)):
+            places = (
+                [request, request["data"], request["data"].get("order")]
+                if isinstance(request.get("data"), dict)
+                else [request]
+            )
+            place = chance.choice([one for one in places if isinstance(one, dict)])
+            name = chance.choice([*place, "sendAt", "idempotencyKey", "zzz", "", "~/"])
+            if chance.random() < 0.2:
+                place.pop(name, None)
+            else:
+                place[name] = chance.choice(ODD)
+        yield request
+
+
+async def test_odd_requests_are_accepted_or_refused_but_never_an_error_of_ours(server, block, api):
+    seen = set()
+    for request in odd_requests(random.Random(11), 250):
+        status, body, _ = await api.post("/v1/notifications", request)
+        seen.add(status)
+
+        assert status in (202, 404, 422), (request, body)
+        assert status == 202 or body["errors"], (request, body)
+    assert seen == {202, 404, 422}
+    statistics = block.block.statistics()
+    assert len(await server.arrived(statistics.delivery.accepted)) == statistics.delivery.accepted
+    assert statistics.renderer.killed == 0
 
 
 async def test_deeply_nested_data_is_refused_and_hinders_nobody(server, block, api):
