@@ -17,7 +17,7 @@ from msgspec import Meta
 from msgspec import inspect as msgspec_inspect
 
 from pillion.version import VERSION
-from pillion_operator.injection.precedence import Options
+from pillion_operator.injection.precedence import ANNOTATIONS, Options, amount
 
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -312,6 +312,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 900.0
 
 
+def _check_sidecar(settings: Settings) -> None:
+    """Refuse what would make the API server refuse every injected pod."""
+    for name, (field, parse) in ANNOTATIONS.items():
+        value = getattr(settings, f"sidecar_{field}", None)
+        if value is None:
+            continue
+        try:
+            parse(value or "none")
+        except ValueError as error:
+            raise InvalidSettingsError(f"--sidecar-{name}: {value!r} is not allowed; {error}") from None
+    for what in ("cpu", "memory"):
+        request, limit = getattr(settings, f"sidecar_{what}_request"), getattr(settings, f"sidecar_{what}_limit")
+        if limit and amount(request) > amount(limit):
+            raise InvalidSettingsError(
+                f"--sidecar-{what}-request: {request} is above the limit, {limit}; raise the limit"
+            )
+
+
 def own_names(settings: Settings) -> tuple[str, ...]:
     """Give the names and addresses under which the operator's listeners are reached."""
     service, namespace = settings.service_name, settings.namespace
@@ -361,6 +379,7 @@ def validate(settings: Settings) -> Settings:
         raise InvalidSettingsError("--insecure contradicts --tls-cert; remove one")
     if settings.tls_ca is not None and settings.tls_cert is None:
         raise InvalidSettingsError("--tls-ca belongs to --tls-cert; without it the operator's own authority is told")
+    _check_sidecar(settings)
     if not settings.lease_retry_period < settings.lease_renew_deadline < settings.lease_duration:
         raise InvalidSettingsError(
             "--lease-retry-period must be below --lease-renew-deadline, and that below --lease-duration;"

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillion_operator.injection.patch import INJECTED_ANNOTATION, inject
-from pillion_operator.injection.precedence import BadAnnotation, Options, options_for
+from pillion_operator.injection.precedence import OWN_FOLDERS, BadAnnotation, Options, options_for
+from pillion_operator.injection.sidecar import container
 
 DEFAULTS = Options(image="registry.example/pillion:0.1.0")
 URL = "https://pillion-operator.pillion-system.svc:3780"
@@ -275,3 +276,38 @@ def test_any_pod_is_patched_once_and_only_by_additions(given_pod):
     assert given_pod == before
     assert {operation["op"] for operation in outcome.patch} == {"add"}
     assert run(after).patch == ()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "request_", "limit"),
+    [
+        ({"memory-limit": "32Mi"}, "32Mi", "32Mi"),
+        ({"memory-request": "1Gi"}, "1Gi", "1Gi"),
+        ({"memory-request": "1000000k", "memory-limit": "1Gi"}, "1000000k", "1Gi"),
+        ({"memory-request": "1Gi", "memory-limit": "none"}, "1Gi", ""),
+        ({}, "64Mi", "256Mi"),
+    ],
+)
+def test_a_request_stays_within_its_limit_and_the_one_that_is_not_annotated_follows(annotations, request_, limit):
+    options = options_for(DEFAULTS, {}, {f"pillion.dev/{name}": value for name, value in annotations.items()})
+
+    assert (options.memory_request, options.memory_limit) == (request_, limit)
+
+
+def test_a_request_above_an_annotated_limit_is_told():
+    annotations = {"pillion.dev/cpu-request": "2", "pillion.dev/cpu-limit": "1500m"}
+
+    with pytest.raises(BadAnnotation, match="cpu-request: 2 is above"):
+        options_for(DEFAULTS, {}, annotations)
+
+
+@pytest.mark.parametrize("path", ["/", "/run/pillion", "/run/pillion/", "/var/lib", "/a:b", "/logs,b=/logs/"])
+def test_a_mount_that_the_api_server_would_refuse_is_told(path):
+    with pytest.raises(BadAnnotation, match="mounts"):
+        options_for(DEFAULTS, {}, {"pillion.dev/mounts": f"a={path}"})
+
+
+def test_the_sidecars_own_folders_are_those_that_it_mounts():
+    assert {mount["mountPath"] for mount in container(DEFAULTS, URL, pod_runs_as_root=False)["volumeMounts"]} == set(
+        OWN_FOLDERS
+    )

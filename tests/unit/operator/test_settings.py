@@ -27,6 +27,9 @@ def test_flags_become_settings():
     ("arguments", "named"),
     [
         (("--tls-ca", "a"), "--tls-ca belongs to --tls-cert"),
+        (("--sidecar-cpu-request", "much"), "--sidecar-cpu-request: 'much' is not allowed; write a quantity"),
+        (("--sidecar-memory-request", "1Gi"), "--sidecar-memory-request: 1Gi is above the limit, 256Mi"),
+        (("--sidecar-image", "Not An Image"), "--sidecar-image"),
         (("--repair", "kill"), "--repair: 'kill'"),
         (("--tls-cert", "c"), "--tls-cert and --tls-key belong together"),
         (("--tls-cert", "c", "--tls-key", "k", "--insecure"), "--insecure contradicts"),

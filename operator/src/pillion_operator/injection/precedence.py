@@ -5,7 +5,8 @@ annotations only set how it is made.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,10 @@ import msgspec
 PREFIX: Final = "pillion.dev/"
 INJECT_LABEL: Final = "pillion.dev/inject"
 """`"true"` on a pod or its namespace asks for a sidecar; `"false"` on a pod declines the namespace's wish."""
+
+
+OWN_FOLDERS: Final = ("/run/pillion", "/var/lib/pillion", "/var/run/secrets/pillion.dev")
+"""Where the sidecar has volumes of its own; an API server refuses a pod with two volumes at one path."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,12 +55,21 @@ class BadAnnotation(ValueError):  # noqa: N818 - says what it is
 
 
 _QUANTITY: Final = re.compile(r"(0|[1-9]\d{0,11})(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi)?")
+_FACTORS: Final = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    "k": Decimal(1000),
+    "Ki": Decimal(1024),
+    "M": Decimal(1000**2),
+    "Mi": Decimal(1024**2),
+    "G": Decimal(1000**3),
+    "Gi": Decimal(1024**3),
+}
 _IMAGE: Final = re.compile(r"[a-z0-9][\w./:@-]{0,400}", re.ASCII)
 
 
 def _quantity(text: str) -> str:
-    if not _QUANTITY.fullmatch(text):
-        raise ValueError("write a quantity, as in 100m or 128Mi")
+    amount(text)
     return text
 
 
@@ -90,9 +104,14 @@ def _mounts(text: str) -> tuple[tuple[str, str], ...]:
         volume, equals, path = part.partition("=")
         if not equals or not volume or not path.startswith("/") or ".." in path.split("/"):
             raise ValueError("write volume=/path, separated by commas, as in app-logs=/var/log/app")
+        path = path.rstrip("/")
+        if not path or ":" in path or any(path == taken or taken.startswith(path + "/") for taken in OWN_FOLDERS):
+            raise ValueError(f"the sidecar cannot have a volume at {path or '/'}; choose another path")
         pairs.append((volume, path))
     if len(pairs) > 8:
         raise ValueError("at most 8 volumes can be mounted")
+    if len({path for _, path in pairs}) < len(pairs):
+        raise ValueError("two volumes cannot have the same path")
     return tuple(pairs)
 
 
@@ -135,10 +154,38 @@ def options_for(defaults: Options, namespace: Mapping[str, str], pod: Mapping[st
                 raise BadAnnotation(
                     f'annotation {PREFIX}{name} of the {place}: "{text[:80]}" cannot be used; {error}'
                 ) from None
-    options = msgspec.structs.replace(defaults, **found)
+    options = _reconciled(msgspec.structs.replace(defaults, **found), found.keys())
     if options.port == options.admin_port:
         raise BadAnnotation(f"annotations {PREFIX}port and {PREFIX}admin-port are both {options.port}; use two ports")
     return options
+
+
+def _reconciled(options: Options, annotated: Collection[str]) -> Options:
+    """Keep requests within limits, since an API server refuses the whole pod otherwise: where one of the two is annotated, the other follows it."""
+    for what in ("cpu", "memory"):
+        request, limit = f"{what}_request", f"{what}_limit"
+        asked, bound = getattr(options, request), getattr(options, limit)
+        if not bound or amount(asked) <= amount(bound):
+            continue
+        if request in annotated and limit in annotated:
+            raise BadAnnotation(
+                f"annotation {PREFIX}{what}-request: {asked} is above {PREFIX}{what}-limit, which is {bound}; raise the limit"
+            )
+        changed = {limit: asked} if request in annotated else {request: bound}
+        options = msgspec.structs.replace(options, **changed)
+    return options
+
+
+def amount(quantity: str) -> Decimal:
+    """Give the number that a quantity stands for.
+
+    Raises:
+        ValueError: it is none, or of a form that is not used here.
+    """
+    match = _QUANTITY.fullmatch(quantity)
+    if match is None:
+        raise ValueError("write a quantity, as in 100m or 128Mi")
+    return Decimal(match[1] + (match[2] or "")) * _FACTORS[match[3] or ""]
 
 
 def wanted(pod_labels: Mapping[str, str], namespace_labels: Mapping[str, str]) -> bool:
