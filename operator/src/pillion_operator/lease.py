@@ -154,6 +154,9 @@ class Leadership:
         self._address = (lease["metadata"].get("annotations") or {}).get(ADDRESS, "")
 
     def _holding(self, began: float) -> None:
+        if not self.leading:
+            # It had lapsed since the last renewal, perhaps unnoticed: what was not written meanwhile must be looked at again.
+            self._told = False
         # Counted from before the request: the server may have written it at any moment since.
         self._renewed_at = began
         self._observed = Observed(holder=self._settings.identity, since=began)

@@ -162,3 +162,18 @@ async def test_a_silent_leader_is_replaced_after_the_duration_as_its_successor_s
     await second._attempt()
 
     assert second.leading
+
+
+async def test_a_lapse_that_nobody_noticed_is_announced_with_the_next_renewal():
+    """A status that was due meanwhile was not written, and only the announcement makes the writer look again."""
+    world = World()
+    told = []
+    only = replica(world, "a", told.append)
+    await only._attempt()
+    world.pass_time(11)
+    assert not only.leading
+
+    await only._attempt()
+
+    assert only.leading
+    assert told == [True, True]
