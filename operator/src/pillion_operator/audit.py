@@ -8,26 +8,34 @@ minute. What the watch owes for longer than a moment is fetched, counted, and to
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from pillion.kinds.definition import Kind
 from pillion_operator.api import Api, ApiError, resource_path
-from pillion_operator.catalogue import Catalogue, ResourceKey
+from pillion_operator.catalogue import Catalogue, ResourceKey, version_of
 
 JSON = Any
 
-GRACE: Final = 2.0
-"""Seconds that a watch may lag behind a list before what it owes is fetched."""
+GRACE: Final = 5.0
+"""Seconds that a watch may lag behind a list before what it owes is fetched; at most the interval of the audits."""
 FIRST_PAUSE: Final = 0.05
 """Seconds between the first two looks at the start; doubles, so that a large cluster is not listed over and over."""
 LAST_PAUSE: Final = 1.0
-FIRST_PATIENCE: Final = 3.0
+FIRST_PATIENCE: Final = 10.0
 """Seconds that the watches have at the start before the audit begins to fetch what they have not told."""
 REPAIR_LIMIT: Final = 200
 """Resources that one audit fetches; the rest waits for the next."""
+
+
+class _Listed(NamedTuple):
+    """A resource as a list shows it; as it was known where no list shows it."""
+
+    uid: str
+    version: int
+    there: bool
 
 
 class Audit:
@@ -83,9 +91,10 @@ class Audit:
         while True:
             await self._sleep(self._interval)
             try:
-                if await self._owed():
-                    await self._sleep(GRACE)
-                    await self._repair(await self._owed())
+                owed = await self._owed()
+                if owed:
+                    await self._sleep(min(GRACE, self._interval))
+                    await self._repair(self._still(owed))
                 self._compared()
             except ApiError as error:
                 self._complain(error)
@@ -114,44 +123,55 @@ class Audit:
                 self._complain(error)
                 await self._sleep(max(LAST_PAUSE, error.retry_after))
 
-    async def _owed(self) -> dict[ResourceKey, str]:
-        """Give the resources on which catalogue and API server differ, with the uid that the API server shows (empty: it has none)."""
-        owed: dict[ResourceKey, str] = {}
-        listed: set[ResourceKey] = set()
+    async def _owed(self) -> dict[ResourceKey, _Listed]:
+        """Give the resources on which catalogue and API server differ, as they are listed, or as they are known where they are not listed."""
+        owed: dict[ResourceKey, _Listed] = {}
+        seen: set[ResourceKey] = set()
         for kind in self._kinds:
             try:
                 async for item in self._api.list_metadata(kind.plural):
                     key = ResourceKey(kind.kind, item.namespace, item.name)
-                    listed.add(key)
-                    known = self._catalogue.get(key)
+                    seen.add(key)
                     version = int(item.resource_version) if item.resource_version.isdecimal() else 0
-                    if known is None or known.uid != item.uid or known.version < version:
-                        owed[key] = item.uid
+                    owed[key] = _Listed(item.uid, version, there=True)
             except ApiError as error:
                 if error.status != 404:  # 404: its CRD is not installed (yet)
                     raise
         for known in self._catalogue:
-            if known.key not in listed:
-                owed[known.key] = ""
-        return owed
+            if known.key not in seen:
+                owed[known.key] = _Listed(known.uid, known.version, there=False)
+        return self._still(owed)
 
-    async def _repair(self, owed: dict[ResourceKey, str]) -> None:
+    def _still(self, owed: dict[ResourceKey, _Listed]) -> dict[ResourceKey, _Listed]:
+        """Give those of *owed* that the watch has not settled by now."""
+        return {key: listed for key, listed in owed.items() if self._differs(key, listed)}
+
+    def _differs(self, key: ResourceKey, listed: _Listed) -> bool:
+        known = self._catalogue.get(key)
+        if not listed.there:
+            return known is not None and (known.uid, known.version) == (listed.uid, listed.version)
+        return known is None or known.uid != listed.uid or known.version < listed.version
+
+    async def _repair(self, owed: dict[ResourceKey, _Listed]) -> None:
         plurals = {kind.kind: kind.plural for kind in self._kinds}
-        for key in list(owed)[:REPAIR_LIMIT]:
+        for key, listed in list(owed.items())[:REPAIR_LIMIT]:
+            path = resource_path(plurals[key.kind], key.namespace, key.name)
+            document = None
             try:
-                document = await self._api.get(
-                    resource_path(plurals[key.kind], key.namespace, key.name), resource=plurals[key.kind]
-                )
+                document = await self._api.get(path, resource=plurals[key.kind])
             except ApiError as error:
                 if error.status != 404:
                     raise
-                known = self._catalogue.get(key)
-                if known is None:
+            # Read after the list: it may have appeared or gone since, and the watch may have told meanwhile.
+            if document is not None:
+                metadata = document["metadata"]
+                if not self._differs(key, _Listed(metadata["uid"], version_of(metadata), there=True)):
                     continue
+                self._changed(document)
+            elif (known := self._catalogue.get(key)) is not None and known.uid == listed.uid:
                 self._deleted(key, known.uid)
             else:
-                # A single object comes without apiVersion and kind from no API server, but a list item does; be independent of it.
-                self._changed(document)
+                continue
             self._missed.labels(key.kind).inc()
             self._log.warning("the watch had not told about a resource; it was fetched", resource=str(key))
 

@@ -63,8 +63,7 @@ class World:
         return self.registry.get_sample_value("pillion_operator_watch_missed_total", {"kind": "Gauge"}) or 0
 
     async def one_round(self):
-        if await self.audit._owed():
-            await self.audit._repair(await self.audit._owed())
+        await self.audit._repair(self.audit._still(await self.audit._owed()))
 
     def values(self):
         return {known.key.name: known.current.resource.spec.value for known in self.catalogue}
@@ -158,3 +157,28 @@ async def test_a_resource_that_is_back_by_the_time_it_is_read_is_not_forgotten()
 
     assert world.values() == {"a": 4}
     assert world.catalogue.get(ResourceKey("Gauge", "shop", "a")).uid == "second"
+
+
+async def test_what_the_watch_tells_within_the_grace_is_not_missed():
+    world = World(gauge("a", 1), gauge("b", 1))
+    world.catalogue.observe(gauge("gone", 1))
+    owed = await world.audit._owed()
+    assert len(owed) == 3
+
+    world.catalogue.observe(gauge("a", 1))
+    world.catalogue.observe(gauge("b", 2, generation=2, version=8))
+    world.catalogue.forget(ResourceKey("Gauge", "shop", "gone"))
+
+    assert world.audit._still(owed) == {}
+
+
+async def test_a_resource_that_came_while_the_list_was_read_is_neither_missed_nor_forgotten():
+    world = World()
+    world.catalogue.observe(gauge("fresh", 1))  # told by the watch after its kind had been listed
+    owed = await world.audit._owed()
+    world.server.documents["fresh"] = gauge("fresh", 1)
+
+    await world.audit._repair(world.audit._still(owed))
+
+    assert world.values() == {"fresh": 1}
+    assert world.missed() == 0
