@@ -76,6 +76,8 @@ class Recount:
             known["unready"] = set()
         elif verb == "ack" and known["wanted"] is not None:
             known["unready"] = set()
+            if known["claimed"] in self.seen:  # its claim may be understood by now
+                known["running"] = known["claimed"]
         elif verb == "unready" and known["wanted"] is not None:
             known["running"] = known["claimed"] = known["wanted"]
             known["unready"] = {value}
