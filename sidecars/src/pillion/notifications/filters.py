@@ -8,6 +8,7 @@ length. Numbers, amounts and dates are written as CLDR says for the locale of th
 import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from datetime import UTC
 from datetime import date as Date  # noqa: N812 - the filter below owns the lower-case name
 from functools import lru_cache
 from typing import Any, Final
@@ -246,7 +247,8 @@ def _datetime(context: Context, value: str, style: str = "medium", zone: str = "
     from babel.dates import format_datetime  # noqa: PLC0415 - 5 MB that only a template needs
 
     try:
-        moment = parse_date_time(value).astimezone(ZoneInfo(zone))
+        # UTC needs no zone database, which a small image may lack.
+        moment = parse_date_time(value).astimezone(UTC if zone == "UTC" else ZoneInfo(zone))
     except OverflowError:
         # The first and last hours of the calendar have no local time everywhere.
         return value

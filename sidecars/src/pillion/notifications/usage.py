@@ -203,6 +203,8 @@ class UsageJudge(Judge):
 def _is_zone(value: object) -> bool:
     if not isinstance(value, str):
         return False
+    if value == "UTC":
+        return True
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
