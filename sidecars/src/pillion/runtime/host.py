@@ -255,11 +255,12 @@ class Host:
         self._applied_at = _rfc3339(now)
         self._applied_gauge.set(now / 1e9)
         self._unready = tuple(unready for _, one in prepared for unready in one.unready)
-        self.conditions.clear(CONFIGURATION)
         for slot, _ in prepared:
             if not slot.started:
                 await slot.block.start()
                 slot.started = True
+        # Last, and with no await behind it: whoever restores an old configuration says so before anybody can look.
+        self.conditions.clear(CONFIGURATION)
         self._log.info("configuration applied", revision=self._revision, unready=len(self._unready))
         return ApplyResult(applied=True, unready=self._unready)
 
