@@ -103,7 +103,7 @@ async def test_a_template_that_nobody_checked_cannot_stop_the_service(tmp_path):
     compare = "{% if big == b %}{% endif %}" * 300
     bomb = "{% set b = big ~ '' %}{% for a in range(9900) %}" + compare + "{% endfor %}"
     async with MailServer() as server, notification_block(tmp_path, configuration(channel(server))) as block:
-        block.block._renderer._deadline = 0.5
+        block.block._renderer._deadline = 1.5
         wanted = configuration(channel(server))
         schema = {"type": "object", "properties": {"big": {"type": "string", "maxLength": 200_000}}}
         wanted.resources["NotificationTemplate"]["bomb"] = {
