@@ -64,7 +64,7 @@ FIELDS = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(
     fields=st.lists(FIELDS, max_size=6),
     damage=st.none() | st.tuples(st.integers(0, 200), st.integers(0, 3), st.binary(max_size=3)),
