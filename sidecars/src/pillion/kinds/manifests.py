@@ -131,11 +131,6 @@ def _note(node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int], budget:
         raise ManifestError(
             f"the file holds more than {MAX_NODES} values; split it, or remove nested aliases", node.start_mark.line + 1
         )
-    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= sign <= "\udfff" for sign in node.value):
-        # Half a surrogate pair is no character: nothing that reads UTF-8 could take it on.
-        raise ManifestError(
-            "a text holds half of a surrogate pair; write the character itself", node.start_mark.line + 1
-        )
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
