@@ -37,7 +37,7 @@ lint: $(READY) ## Check format, rules, docstrings, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
 
 format: $(READY) ## Format the code
 	@$(BIN)/ruff format --quiet .
