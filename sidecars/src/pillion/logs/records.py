@@ -90,6 +90,7 @@ class Shaper:
             or masked.count(b"}\n") != count
             or b"\n{}" in masked
             or masked.startswith(b"{}")
+            or b"\r" in masked
         ):
             return None
         body = self._open + masked[1:].replace(b"\n{", b"\n" + self._open)
@@ -106,7 +107,8 @@ class Shaper:
         return Records(b"".join(body), len(body))
 
     def _line(self, line: bytes) -> bytes:
-        document = line.strip()
+        # A carriage return outside of strings is white space to JSON, and a line end to many who read lines.
+        document = line.strip().replace(b"\r", b" ")
         if _is_object(document):
             for masked in (self._masker.json_line(document), self._masker.exact(document)):
                 spliced = self._splice(masked)
@@ -120,6 +122,11 @@ class Shaper:
         if line.startswith(b"{") and line[1:].lstrip().startswith(b"}"):
             return self._empty
         return self._open + line[1:] + b"\n"
+
+
+def shape(shaper: Shaper, raw: bytes, place: Place) -> Records:
+    """Make records of whole lines or of a piece of one."""
+    return shaper.lines(raw) if place == "whole" else shaper.piece(raw, place)
 
 
 def count_objects(lines: bytes) -> int:
