@@ -1,6 +1,8 @@
 """Where records go: an HTTP endpoint or a file. A sink takes a batch of newline-delimited JSON and says what became of it.
 
-Promises: `Taken` means that the other side has confirmed (HTTP 2xx) or that the disk has (fsync). A sink keeps nothing between batches.
+Promises: `Taken` means that the other side has confirmed (HTTP 2xx) or that the disk has (fsync). A sink keeps nothing between batches. Only
+answers about the batch itself (400, 415, 422 and the like) are `Never`; what is wrong with the sink (a token that has expired, an address that
+moved) is `Later`, because the records are as good as ever.
 """
 
 import asyncio
@@ -8,6 +10,7 @@ import email.utils
 import gzip
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,11 +20,14 @@ import msgspec
 from pillion.logs.compiled import FileSinkPlan, HttpSinkPlan
 from pillion.version import VERSION
 
-RETRYABLE: Final = frozenset({408, 425, 429})
-"""Client errors that pass by themselves; all others of the 4xx mean that this batch will never be taken."""
+ABOUT_THE_SINK: Final = frozenset({401, 402, 403, 404, 405, 407, 408, 421, 425, 426, 429, 451})
+"""Client errors that say nothing about the batch; all others of the 4xx mean that this batch will never be taken."""
 
 MAX_PAUSE: Final = 300.0
 """Seconds that a Retry-After is heeded for."""
+
+_WINDOW: Final = 64 << 10
+"""Bytes that are looked at together for the end of a line."""
 
 _DETAIL: Final = 2048
 """Bytes of an answer that are read, for the reason."""
@@ -38,20 +44,30 @@ class Later(msgspec.Struct, frozen=True):
     after: float = 0.0
 
 
+class TooLarge(msgspec.Struct, frozen=True):
+    """The other side takes less at a time."""
+
+    reason: str
+
+
 class Never(msgspec.Struct, frozen=True):
     """The other side will not take this batch, however often it is sent."""
 
     reason: str
 
 
-Outcome = Taken | Later | Never
+Outcome = Taken | Later | TooLarge | Never
 
 
 class Sink(Protocol):
     """Somewhere records go."""
 
-    async def send(self, body: bytes) -> Outcome:
-        """Hand over one batch."""
+    def encode(self, body: bytes) -> bytes:
+        """Give *body* as it travels; takes CPU time, so it belongs into a thread."""
+        ...
+
+    async def send(self, encoded: bytes) -> Outcome:
+        """Hand over one batch as `encode` gave it."""
         ...
 
     async def close(self) -> None:
@@ -76,18 +92,20 @@ class HttpSink:
             self._headers["Content-Encoding"] = "gzip"
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, body: bytes) -> Outcome:
+    def encode(self, body: bytes) -> bytes:
+        """Compress where the plan says so."""
+        # Level 1: four times as fast as the default for a tenth more bytes.
+        return gzip.compress(body, 1, mtime=0) if self._plan.gzip else body
+
+    async def send(self, encoded: bytes) -> Outcome:
         """Hand over one batch."""
-        if self._plan.gzip:
-            # Level 1: four times as fast as the default for a tenth more bytes.
-            body = await asyncio.to_thread(gzip.compress, body, 1)
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=self._plan.timeout_ns / 1e9)
             connector = aiohttp.TCPConnector(limit=2)
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False)
         try:
             async with self._session.post(
-                self._plan.url, data=body, headers=self._headers, allow_redirects=False
+                self._plan.url, data=encoded, headers=self._headers, allow_redirects=False
             ) as response:
                 detail = (await response.content.read(_DETAIL)).decode("utf-8", "replace").strip()
                 return _outcome(response.status, response.headers.get("Retry-After", ""), detail)
@@ -109,25 +127,36 @@ class FileSink:
     def __init__(self, plan: FileSinkPlan) -> None:
         self._path = Path(plan.path)
         self._max_bytes = plan.max_bytes
+        self._thread: ThreadPoolExecutor | None = None
 
-    async def send(self, body: bytes) -> Outcome:
+    def encode(self, body: bytes) -> bytes:
+        """Nothing to do."""
+        return body
+
+    async def send(self, encoded: bytes) -> Outcome:
         """Hand over one batch."""
-        return await asyncio.to_thread(self._append, body)
+        if self._thread is None:
+            # Of its own: a disk that hangs must stall nobody else.
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="logs file")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._append, encoded)
 
     def _append(self, body: bytes) -> Outcome:
         try:
             if self._path.exists() and 0 < self._path.stat().st_size > self._max_bytes - len(body):
                 self._path.replace(f"{self._path}.1")
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            new = not self._path.exists()
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
             return Later(f"{self._path} cannot be opened: {error.strerror}")
         try:
-            before = os.fstat(descriptor).st_size
+            before = _mend(descriptor)
             view = memoryview(body)
             try:
                 while view:
                     view = view[os.write(descriptor, view) :]
                 os.fdatasync(descriptor)
+                if new:
+                    _sync_folder(self._path.parent)
             except OSError:
                 # Half a batch must not stand there when the whole one is written later.
                 os.ftruncate(descriptor, before)
@@ -139,14 +168,39 @@ class FileSink:
         return Taken()
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Let go of the thread; what it is writing it still writes."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+
+def _mend(descriptor: int) -> int:
+    """Cut off half a line that a crash has left at the end of a file, and give its size; that batch comes again as a whole."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end and os.pread(descriptor, 1, end - 1) != b"\n":
+        window = os.pread(descriptor, min(end, _WINDOW), max(end - _WINDOW, 0))
+        end = end - len(window) + window.rfind(b"\n") + 1
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return end
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _outcome(status: int, retry_after: str, detail: str) -> Outcome:
     if 200 <= status < 300:
         return Taken()
     reason = f"HTTP {status}: {detail[:200]}" if detail else f"HTTP {status}"
-    if status >= 500 or status in RETRYABLE:
+    if status == 413:
+        return TooLarge(reason)
+    if not 400 <= status < 500 or status in ABOUT_THE_SINK:
         return Later(reason, _seconds(retry_after))
     return Never(reason)
 
