@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
@@ -46,14 +46,18 @@ class Disk:
         others: dict[str, int] = {}
         folders: set[str] = set()
         problems: list[tuple[str, str]] = []
-        for folder in sorted({found for pattern in patterns for found in _folders(str(Path(pattern).parent))}):
+        wanted: dict[str, set[str]] = {}
+        for pattern in patterns:
+            for folder in _folders(str(Path(pattern).parent)):
+                wanted.setdefault(folder, set()).add(Path(pattern).name)
+        for folder, names in sorted(wanted.items()):
             try:
                 with os.scandir(folder) as entries:
                     for count, entry in enumerate(entries):
                         if count >= MAX_ENTRIES:
                             problems.append((folder, f"holds more than {MAX_ENTRIES} names"))
                             break
-                        self._note(entry, patterns, candidates, others)
+                        self._note(entry, names, candidates, others)
                 folders.add(folder)
             except FileNotFoundError:
                 continue
@@ -62,8 +66,8 @@ class Disk:
         return Listing(candidates, others, frozenset(folders), problems)
 
     @staticmethod
-    def _note(entry: os.DirEntry[str], patterns: Sequence[str], candidates: Entries, others: dict[str, int]) -> None:
-        if not any(fnmatchcase(entry.path, pattern) for pattern in patterns):
+    def _note(entry: os.DirEntry[str], names: Iterable[str], candidates: Entries, others: dict[str, int]) -> None:
+        if not any(fnmatchcase(entry.name, name) for name in names):
             others[entry.path] = entry.inode()
             return
         try:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ MAX_INTAKE: Final = 16 << 30
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """RFC 9110 section 5.6.2: a token."""
+
+_WORDS: Final = frozenset({"true", "false", "null"})
 
 _OURS: Final = frozenset(
     {"content-type", "content-encoding", "content-length", "transfer-encoding", "host", "connection"}
@@ -184,6 +187,15 @@ def _check(section: Logs, path: FieldPath) -> Iterable[Violation]:
         yield Violation(
             path=at(path, "intake"), value=section.intake, rule="is not between 1Mi and 16Gi", fix="256Mi is usual"
         )
+    for index, source in enumerate(section.sources):
+        for number, pattern in enumerate(source.files):
+            if "**" in pattern or "//" in pattern or any(part in (".", "..") for part in pattern.split("/")):
+                yield Violation(
+                    path=at(path, "sources", index, "files", number),
+                    value=pattern,
+                    rule="uses **, // or dots: wildcards match within one folder, and a path is written in full",
+                    fix="name each level, as in /var/log/*/*.log",
+                )
     for index, sink in enumerate(section.sinks):
         here = at(path, "sinks", index)
         yield from _check_batch(sink.batch, at(here, "batch"))
@@ -210,6 +222,7 @@ def _check_mask(mask: JSON, here: FieldPath) -> Iterable[Violation]:
         return
     if len(mask) > 32:
         yield Violation(path=here, rule=f"has {len(mask)} items, at most 32 are allowed", fix="join patterns with |")
+    names: set[str] = set()
     for index, item in enumerate(mask):
         spot = at(here, index)
         if isinstance(item, str):
@@ -229,6 +242,15 @@ def _check_mask(mask: JSON, here: FieldPath) -> Iterable[Violation]:
                 fix="write a word, or {name: order-id, pattern: 'ORD-[0-9]+'}",
             )
             continue
+        if not one.name[0].isalpha() or one.name in _WORDS or one.name in BUILT_IN or one.name in names:
+            # `[1]` and `[true]` are JSON: in place of a number they would go through as a list.
+            yield Violation(
+                path=at(spot, "name"),
+                value=one.name,
+                rule="is taken, or would be taken for JSON where it stands in brackets",
+                fix="choose a name of its own that begins with a letter, as in order-id",
+            )
+        names.add(one.name)
         try:
             compile_pattern(one.pattern)
         except ValueError as error:
@@ -290,13 +312,19 @@ def _check_file(file: FileSink, here: FieldPath, sources: Iterable[Source]) -> I
     if parse_size(file.max_size) < MIN_FILE:
         yield Violation(path=at(here, "maxSize"), value=file.max_size, rule="is below 64Ki", fix="64Mi is usual")
     for source in sources:
-        if file.path in source.files:
+        if any(matches_path(pattern, path) for pattern in source.files for path in (file.path, f"{file.path}.1")):
             yield Violation(
                 path=at(here, "path"),
                 value=file.path,
                 rule=f'is followed by the source "{source.name}": its records would come round for ever',
                 fix="write elsewhere",
             )
+
+
+def matches_path(pattern: str, path: str) -> bool:
+    """Tell whether *pattern* matches *path*: part by part, so that no wildcard reaches across a slash."""
+    wanted, given = pattern.split("/"), path.split("/")
+    return len(wanted) == len(given) and all(map(fnmatchcase, given, wanted))
 
 
 def _compile(section: Logs) -> JSON:
