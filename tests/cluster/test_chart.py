@@ -1,11 +1,15 @@
 """The chart: lint-clean, the same at every rendering, and taken by the API server twice without a difference."""
 
+import argparse
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.support.cluster import programs
+
+from pillion_operator import command
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "pillion"
@@ -54,6 +58,42 @@ def test_it_renders_the_same_twice(helm):
 def test_a_wrong_value_is_refused_by_name(helm, value, path):
     with pytest.raises(AssertionError, match=path):
         helm("template", "pillion", str(CHART), "--set", value)
+
+
+def test_its_rights_and_webhooks_are_those_of_the_plain_manifests(helm):
+    """Two installations, one truth: what a test has run the operator with is what the chart grants."""
+    rendered = list(yaml.safe_load_all(helm("template", "pillion", str(CHART), "-n", "pillion-system")))
+    plain = [
+        d
+        for file in sorted((ROOT / "operator" / "deploy").glob("*.yaml"))
+        for d in yaml.safe_load_all(file.read_text())
+    ]
+
+    for kind, parts in {
+        "ClusterRole": ("rules",),
+        "Role": ("rules",),
+        "MutatingWebhookConfiguration": ("webhooks",),
+        "ValidatingWebhookConfiguration": ("webhooks",),
+    }.items():
+        ours, theirs = (
+            {d["metadata"]["name"]: [d[part] for part in parts] for d in documents if d and d["kind"] == kind}
+            for documents in (rendered, plain)
+        )
+        assert ours == theirs, kind
+
+
+def test_the_operator_understands_its_arguments(helm):
+    """An argument that the operator does not know would be found by the first rollout only."""
+    documents = yaml.safe_load_all(
+        helm("template", "pillion", str(CHART), "--set", "tls.existingSecret=own,injection.repair=evict")
+    )
+    deployment = next(d for d in documents if d and d["kind"] == "Deployment")
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+
+    assert arguments[0] == "operator"
+    assert parser.parse_args(arguments[1:])
 
 
 async def test_applying_it_twice_changes_nothing_the_second_time(helm, kubectl, namespace, tmp_path):

@@ -1,5 +1,6 @@
+{{- /* One installation a cluster: the webhook configurations and the definitions belong to the cluster, so the names are fixed. */}}
 {{- define "pillion.name" -}}
-{{- if contains "pillion" .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-pillion" .Release.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+pillion-operator
 {{- end }}
 
 {{- define "pillion.serviceAccount" -}}
