@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from pillion.cli.errors import UsageError
 from pillion.runtime.host import Host
 from pillion.runtime.server import ListenError, Server
 from pillion.runtime.server_settings import ServerSettings
+from pillion.runtime.telemetry import Tracing, TracingSettings
 
 GRACE: Final = 10.0
 """Seconds between SIGTERM and giving up on work in flight; durable work is done again after the next start."""
@@ -62,6 +64,8 @@ async def serve(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopping.set)
+    tracing = _tracing(host)
+    tracing.start()
     server = Server(
         settings,
         host.operations(),
@@ -100,7 +104,25 @@ async def serve(
             )
         await host.stop()
         await server.stop()
+        await asyncio.to_thread(tracing.stop)
 
 
 async def _until_done(configure: Callable[[Server], Awaitable[None]], server: Server) -> None:
     await configure(server)
+
+
+def _tracing(host: Host) -> Tracing:
+    """Give the exporter of spans, set by the variables that OpenTelemetry defines for every program; without an endpoint there is none.
+
+    Raises:
+        UsageError: the share of traces is no number from 0 to 1.
+    """
+    try:
+        settings = TracingSettings(
+            endpoint=os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+            ratio=float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1")),
+            attributes={"k8s.namespace.name": host.identity.namespace, "k8s.pod.name": host.identity.pod},
+        )
+        return Tracing(settings)
+    except ValueError as error:
+        raise UsageError(f"OTEL_TRACES_SAMPLER_ARG: {error}") from None

@@ -133,6 +133,7 @@ class Host:
         self.metrics = CollectorRegistry()
         self.clock = clock or SystemClock()
         self.source = source
+        self.identity = identity
         self.token: bytes | None = None
         self.on_applied: Callable[[], None] = lambda: None
         self._log = structlog.get_logger("host")
