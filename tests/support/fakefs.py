@@ -38,6 +38,8 @@ class FakeFileSystem:
     def __init__(self):
         self.paths = {}
         self.ticks = 0
+        self.overlooked = None
+        """A path that the next look at its folder does not show, as happens when it is renamed meanwhile (readdir(3))."""
 
     def create(self, path):
         used = {inode.number for inode in self._alive}
@@ -81,7 +83,10 @@ class FakeFileSystem:
     def list(self, patterns):
         folders = {str(PurePosixPath(pattern).parent) for pattern in patterns}
         candidates, others = [], {}
+        overlooked, self.overlooked = self.overlooked, None
         for path, inode in sorted(self.paths.items()):
+            if path == overlooked:
+                continue
             if any(fnmatchcase(path, pattern) for pattern in patterns):
                 candidates.append(Entry(path, FileKey(1, inode.number), len(inode.data), inode.mtime))
             elif str(PurePosixPath(path).parent) in folders:

@@ -50,6 +50,7 @@ class Histories(RuleBasedStateMachine):
         self.acknowledged = set()
         self.old = None
         self.copied = None
+        self.copies = self.races = False
         self.tailer = self.begin()
         # What was rotated away before the first look of all is history.
         self.live()
@@ -125,17 +126,18 @@ class Histories(RuleBasedStateMachine):
     def write_to_the_rotated_file(self):
         self.write(self.old)
 
-    @precondition(lambda self: LIVE in self.fs.paths and self.copied is not self.fs.paths[LIVE])
+    @precondition(lambda self: LIVE in self.fs.paths and self.copied is not self.fs.paths[LIVE] and not self.races)
     @rule()
     def copy(self):
         """A copy alone; `truncate` may or may not follow. Nobody copies twice without truncating."""
+        self.copies = True
         self.shift()
         self.copied = inode = self.fs.paths[LIVE]
         copy = self.fs.create(f"{LIVE}.1")
         self.fs.append(copy, bytes(inode.data))
         self.content[copy] = list(self.content.get(inode, ()))
 
-    @precondition(lambda self: LIVE in self.fs.paths)
+    @precondition(lambda self: LIVE in self.fs.paths and not self.races)
     @rule(late=st.booleans())
     def copy_and_truncate(self, late):
         inode = self.fs.paths[LIVE]
@@ -162,6 +164,13 @@ class Histories(RuleBasedStateMachine):
         self.copied = None
         self.fs.truncate(inode)
         self.content[inode] = []
+
+    @precondition(lambda self: not self.copies)
+    @rule(number=st.integers(0, KEEP))
+    def overlook(self, number):
+        """A race of listing and renaming. Copying and truncating has no renames in its course, and is not mixed with it here."""
+        self.races = True
+        self.fs.overlooked = f"{LIVE}.{number}" if number else LIVE
 
     # The shipper
 
@@ -199,7 +208,9 @@ class Histories(RuleBasedStateMachine):
         spans = self.tailer.read(limit)
         heads = self.deliver(spans)
         if LIVE in self.fs.paths:
-            if meanwhile == "copy" and self.copied is not self.fs.paths[LIVE]:
+            if meanwhile.startswith("copy") and self.races:
+                pass
+            elif meanwhile == "copy" and self.copied is not self.fs.paths[LIVE]:
                 self.copy()
             elif meanwhile == "copy_and_truncate":
                 self.copy_and_truncate(late=False)
@@ -232,6 +243,7 @@ class Histories(RuleBasedStateMachine):
         for inode in list(self.unfinished):
             if inode.links:
                 self.write(inode)
+        self.fs.overlooked = None
         for _ in range(100):
             self.scan(6)
             spans = self.tailer.read(1 << 20)

@@ -23,6 +23,10 @@ RETIRE_AFTER: Final = 60_000_000_000
 """Nanoseconds of quiet after which a deleted and fully read file is let go."""
 
 
+SETTLE: Final = 2_000_000_000
+"""Nanoseconds for which what one look found missing may still turn up: reading a folder while it is rotated can overlook a file."""
+
+
 class TailSource(msgspec.Struct, frozen=True):
     """Files that belong together."""
 
@@ -55,8 +59,14 @@ class Discovery:
         self._troubles: list[Trouble] = []
         self._newest: dict[tuple[str, str], int] = {}
         """By source and origin: when the newest known generation was last written to."""
+        self._settled: tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]] = ({}, {})
+        """The same as it was one and two `SETTLE` ago."""
+        self._settled_at = 0
+        self._missing: dict[tuple[str, FileKey], int] = {}
+        """By source and key: since when the file of a saved position was not found."""
         for position in self.saved:
             self._note_time(position.source, position.origin, position.mtime)
+        self._settled = (dict(self._newest), dict(self._newest))
         self._others: dict[str, dict[str, int]] = {}
         """By source: what else stood in its folders at the last look."""
         self._changed = False
@@ -65,6 +75,8 @@ class Discovery:
         """Look at folders and files; *now* is monotonic nanoseconds."""
         self.now = now
         self._lost, self._troubles, self._changed = [], [], False
+        if now - self._settled_at >= SETTLE:
+            self._settled, self._settled_at = (dict(self._newest), self._settled[0]), now
         for source in self._sources:
             self._scan(source)
         self._release_held()
@@ -102,6 +114,8 @@ class Discovery:
             # Origins of long ago; forgetting them costs at most a generation that came and went unseen.
             self._newest.clear()
         self._newest[source, origin] = max(mtime, self._newest.get((source, origin), 0))
+        for older in self._settled:
+            older.setdefault((source, origin), mtime)
 
     def _look(self, file: Followed) -> bool:
         """Take in how a file has grown; false when it has shrunk or changed instead."""
@@ -181,17 +195,21 @@ class Discovery:
         for saved in [p for p in self.saved if p.source == source]:
             if saved.path.rpartition("/")[0] not in listing.folders:
                 continue
-            self.saved.remove(saved)
             path = names.get(saved.inode)
             file = self._open(source, path) if path is not None else None
             if file is not None and _holds(file, saved):
+                self.saved.remove(saved)
+                self._missing.pop((source, saved.key), None)
                 file.go_to(saved.offset)
                 file.origin, file.live, file.listed = saved.origin, False, False
                 file.fresh = saved.shadow or not saved.offset
                 continue
             if file is not None:
                 self.forget(file)
-            self._gone(saved, listing, "deleted while the sidecar was down")
+            if self.now - self._missing.setdefault((source, saved.key), self.now) >= SETTLE:
+                del self._missing[source, saved.key]
+                self.saved.remove(saved)
+                self._gone(saved, listing, "deleted while the sidecar was down")
 
     def _gone(self, saved: Position, listing: Listing, reason: str) -> None:
         """Deal with a position whose file is not there any more."""
@@ -238,7 +256,7 @@ class Discovery:
                 continue
             origin = next((origin for origin in origins if is_generation(path, origin)), None)
             entry = self._fs.entry(path) if origin is not None else None
-            if origin is None or entry is None or entry.mtime < self._newest[source, origin]:
+            if origin is None or entry is None or entry.mtime < self._settled[1].get((source, origin), 0):
                 continue
             file = self._open(source, path) if (source, entry.key) not in self.followed else None
             if file is not None:

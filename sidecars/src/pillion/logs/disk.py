@@ -2,8 +2,9 @@
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,9 @@ from pillion.logs.identity import Entry, FileKey, Listing, Stat
 MAX_ENTRIES: Final = 20_000
 """Names of one folder that are looked at: beyond it somebody follows a folder that is no log folder."""
 
+
+ATTEMPTS: Final = 5
+"""How often a folder that changes is read again in one look."""
 
 Entries = list[Entry]
 """Named out here, because `list` is a method's name in the class below."""
@@ -52,30 +56,28 @@ class Disk:
                 wanted.setdefault(folder, set()).add(Path(pattern).name)
         for folder, names in sorted(wanted.items()):
             try:
-                with os.scandir(folder) as entries:
-                    for count, entry in enumerate(entries):
-                        if count >= MAX_ENTRIES:
-                            problems.append((folder, f"holds more than {MAX_ENTRIES} names"))
-                            break
-                        self._note(entry, names, candidates, others)
-                folders.add(folder)
+                found = _steady(folder)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                problems.append((folder, error.strerror or type(error).__name__))
+                problems.append((folder, (error.strerror or type(error).__name__).lower()))
+                continue
+            if found is None:
+                # Rotated all the while: what is missing in the last look may be there.
+                found = _names(folder)
+            else:
+                folders.add(folder)
+            if len(found) > MAX_ENTRIES:
+                problems.append((folder, f"holds more than {MAX_ENTRIES} names"))
+            for name, inode in islice(found.items(), MAX_ENTRIES):
+                path = f"{folder.rstrip('/')}/{name}"
+                if not any(fnmatchcase(name, pattern) for pattern in names):
+                    others[path] = inode
+                    continue
+                entry = self.entry(path)
+                if entry is not None:
+                    candidates.append(entry)
         return Listing(candidates, others, frozenset(folders), problems)
-
-    @staticmethod
-    def _note(entry: os.DirEntry[str], names: Iterable[str], candidates: Entries, others: dict[str, int]) -> None:
-        if not any(fnmatchcase(entry.name, name) for name in names):
-            others[entry.path] = entry.inode()
-            return
-        try:
-            found = entry.stat()
-        except OSError:
-            return
-        if stat.S_ISREG(found.st_mode):
-            candidates.append(Entry(entry.path, FileKey(found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns))
 
     def entry(self, path: str) -> Entry | None:
         """Look at one path; None when there is no regular file."""
@@ -95,6 +97,31 @@ class Disk:
         """
         # Not blocking: between the look and the opening the path may have become a FIFO.
         return DiskHandle(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def _names(folder: str) -> dict[str, int]:
+    """Give the names in a folder, with their inodes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.inode() for entry in islice(entries, MAX_ENTRIES + 1)}
+
+
+def _steady(folder: str) -> dict[str, int] | None:
+    """Read a folder until it is the same twice: a file that is renamed meanwhile may show up under both names or under none (readdir(3)).
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = _names(folder)
+    for _ in range(ATTEMPTS):
+        again = _names(folder)
+        if again == found:
+            return found
+        found = again
+    return None
 
 
 def _folders(pattern: str) -> list[str]:
