@@ -259,7 +259,9 @@ def test_an_edit_changes_the_mask_without_a_restart(sidecar, place, receiver, wr
 
 def test_a_drain_hands_over_what_is_there(place, receiver, writer):
     with Sidecar(place / "manifests", place / "data") as sidecar:
-        writer.write(30)
+        writer.write(1)
+        eventually(receiver.numbers)  # the pipeline runs; before that, lines simply wait for the next start
+        writer.write(29)
         assert sidecar.interrupt() == 0
 
     assert Counter(receiver.numbers()) == Counter(range(30))

@@ -202,6 +202,18 @@ def test_cards_inside_runs_of_digits(run, spans):
     assert [run[low:high] for low, high in card_spans(run)] == spans
 
 
+@pytest.mark.parametrize(
+    "text", ["trace a4111111111111111f", "id_4111111111111111", "at 1777636800000000000", "2026-05-01 12:00:00"]
+)
+def test_identifiers_and_times_are_no_cards(text):
+    assert Masker(RULES[:2]).text(text.encode()) == text.encode()
+
+
+@pytest.mark.parametrize("text", ["2222 2222 4111 1111 1111 1111", "card:4111111111111111;", "7 4111111111111111 8"])
+def test_cards_are_found_among_other_digits(text):
+    assert b"[creditCard]" in Masker(RULES[:2]).text(text.encode())
+
+
 @given(st.text("0123456789", min_size=1, max_size=20))
 def test_luhn_agrees_with_the_book(body):
     assert luhn((body + check_digit(body)).encode())

@@ -76,8 +76,9 @@ BUILT_IN: Final = {
             name="email",
             pattern=rf"{_LOCAL}+(?:@|%40)(?:{_LABEL}+\.)+[A-Za-z\x{{80}}-\x{{10FFFF}}]{_LABEL}+",
         ),
-        # A run of digits, single spaces and hyphens allowed between them; which part of it is a card number is decided by arithmetic.
-        MaskRule(name="creditCard", pattern=r"[0-9](?:[ -]?[0-9]){12,}", cards=True),
+        # A run of digits, single spaces and hyphens allowed between them; which part of it is a card number is decided by arithmetic. Between
+        # letters it is none: hexadecimal identifiers are full of digits, and would be torn.
+        MaskRule(name="creditCard", pattern=r"\b[2-6](?:[ -]?[0-9]){12,}\b", cards=True),
     )
 }
 """Rules that a profile names by a word."""
