@@ -5,9 +5,9 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -34,22 +34,22 @@ def data_folder(path: Path) -> Path:
     return path.resolve()
 
 
-def run_loop(main: Callable[[], Awaitable[int]]) -> int:
+def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run *main* on uvloop where it is installed, else on asyncio's own loop."""
     try:
         import uvloop  # noqa: PLC0415 - optional, and only the process that serves needs it
     except ImportError:
-        return asyncio.run(_awaiting(main))
+        return asyncio.run(main())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_awaiting(main))
-
-
-async def _awaiting(main: Callable[[], Awaitable[int]]) -> int:
-    return await main()
+        return runner.run(main())
 
 
 async def serve(
-    host: Host, settings: ServerSettings, configure: Callable[[Server], Awaitable[None]], *, grace: float = GRACE
+    host: Host,
+    settings: ServerSettings,
+    configure: Callable[[Server], Coroutine[Any, Any, None]],
+    *,
+    grace: float = GRACE,
 ) -> None:
     """Serve *host* until SIGTERM or SIGINT, then drain and stop.
 
@@ -82,7 +82,7 @@ async def serve(
     # Everything that lives as long as the process exists by now; a collector that never walks it again pauses requests less.
     gc.collect()
     gc.freeze()
-    task = asyncio.create_task(_until_done(configure, server), name="configuration")
+    task = asyncio.create_task(configure(server), name="configuration")
     waiter = asyncio.create_task(stopping.wait(), name="signals")
     try:
         await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
@@ -105,10 +105,6 @@ async def serve(
         await host.stop()
         await server.stop()
         await asyncio.to_thread(tracing.stop)
-
-
-async def _until_done(configure: Callable[[Server], Awaitable[None]], server: Server) -> None:
-    await configure(server)
 
 
 def _tracing(host: Host) -> Tracing:
