@@ -264,3 +264,23 @@ async def test_applying_the_configurations_again_keeps_what_the_operator_wrote(a
         cluster.kubectl.run("apply", "--server-side", "--filename=-", stdin=manifest)
 
         assert (await configuration(api))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_configurations_that_cert_manager_keeps_are_left_to_it(api, cluster, connect):
+    """Two writers of `caBundle` would undo each other's rotation."""
+    trust = Trust(
+        await connect(),
+        bundle=lambda: make_authority(datetime.now(UTC)).certificate,
+        namespaces=list,
+        name=NAME,
+        leading=lambda: True,
+        registry=CollectorRegistry(),
+    )
+    documents = configurations("https://127.0.0.1:1", NAME, failurePolicy="Ignore")
+    for document in documents:
+        document["metadata"]["annotations"] = {"cert-manager.io/inject-ca-from": "pillion-system/pillion-operator"}
+    with installed(cluster, documents):
+        await trust.spread()
+        found = await configuration(api)
+
+    assert not any("caBundle" in webhook["clientConfig"] for webhook in found["webhooks"])

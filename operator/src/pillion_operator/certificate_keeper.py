@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from pillion_operator import authority
 from pillion_operator.api import Api, ApiError, core_path
 from pillion_operator.authority import SECRET_NAME, Authority
 from pillion_operator.certificates import BadCertificate, KeyPair, expires, issue, serves
-from pillion_operator.transport_security import load, server_context
+from pillion_operator.transport_security import expiry_gauge, load, server_context
 
 JSON = Any
 
@@ -65,12 +65,7 @@ class CertificateKeeper:
         self._chance = random.Random()  # noqa: S311 - keeps replicas from asking in step, protects nothing
         self._log = structlog.get_logger("certificates")
         self.context = server_context()
-        self._expiry = Gauge(
-            "pillion_operator_certificate_expiry_timestamp_seconds",
-            "When a certificate ends: the authority's, and that of this replica's listeners.",
-            ["certificate"],
-            registry=registry,
-        )
+        self._expiry = expiry_gauge(registry)
 
     @property
     def ready(self) -> bool:

@@ -104,6 +104,14 @@ def expires(pair: KeyPair) -> datetime:
     return _read(pair)[0].not_valid_after_utc
 
 
+def last_day(pem: bytes) -> datetime | None:
+    """Tell until when the first certificate of a PEM file is valid, whatever its key; None where it holds none that can be read."""
+    try:
+        return x509.load_pem_x509_certificates(pem)[0].not_valid_after_utc
+    except ValueError:
+        return None
+
+
 def serves(pair: KeyPair, authority: KeyPair, names: Sequence[str], now: datetime) -> bool:
     """Tell whether a server certificate can go on: signed by *authority*, for all *names*, and with more than the renewal time left."""
     try:

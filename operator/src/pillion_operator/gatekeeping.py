@@ -161,7 +161,8 @@ class Gatekeeper:
         if settings.insecure:
             return None
         if settings.tls_cert and settings.tls_key:
-            return FileCertificates(settings.tls_cert, settings.tls_key, settings.tls_ca)
+            files = (settings.tls_cert, settings.tls_key, settings.tls_ca)
+            return FileCertificates(*files, registry=registry, changed=self._changed)
         names = operator_settings.own_names(settings)
         return CertificateKeeper(api, settings.namespace, names, registry, changed=self._changed)
 

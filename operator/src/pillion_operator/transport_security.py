@@ -6,12 +6,14 @@
 import asyncio
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
+from prometheus_client import CollectorRegistry, Gauge
 
-from pillion_operator.certificates import KeyPair
+from pillion_operator.certificates import KeyPair, last_day
 
 LOOK_PAUSE: Final = 10.0
 """Seconds between two looks at certificate files."""
@@ -40,6 +42,16 @@ class Certificates(Protocol):
 
     async def run(self) -> None:
         """Keep it fresh, until cancelled."""
+
+
+def expiry_gauge(registry: CollectorRegistry) -> Gauge:
+    """Make the metric of when certificates end: the same for those that are made here and those that are given."""
+    return Gauge(
+        "pillion_operator_certificate_expiry_timestamp_seconds",
+        "When a certificate ends: the authority's, and that of this replica's listeners.",
+        ["certificate"],
+        registry=registry,
+    )
 
 
 def server_context() -> ssl.SSLContext:
@@ -78,9 +90,21 @@ class FileCertificates:
         certificate: PEM file with the chain.
         key: PEM file with its key.
         authority: PEM file with what clients shall trust; None leaves telling them to others.
+        registry: where metrics are registered; None for none.
+        changed: called when clients shall trust something else than before.
     """
 
-    def __init__(self, certificate: Path, key: Path, authority: Path | None = None) -> None:
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        authority: Path | None = None,
+        *,
+        registry: CollectorRegistry | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._expiry = expiry_gauge(registry) if registry else None
+        self._changed = changed
         self._files = [certificate, key, *([authority] if authority else [])]
         self._authority = authority
         self._seen: list[tuple[int, int]] = []
@@ -122,9 +146,17 @@ class FileCertificates:
 
     def _read(self) -> None:
         stamps = self._stamps()
-        load(self.context, KeyPair(certificate=self._files[0].read_bytes(), key=self._files[1].read_bytes()))
-        self._trusted = self._authority.read_bytes() if self._authority else b""
+        pair = KeyPair(certificate=self._files[0].read_bytes(), key=self._files[1].read_bytes())
+        trusted = self._authority.read_bytes() if self._authority else b""
+        load(self.context, pair)
+        before, self._trusted = self._trusted, trusted
         self._seen = stamps
+        if self._expiry:
+            for name, pem in (("server", pair.certificate), ("authority", trusted)):
+                if (ends := last_day(pem)) is not None:
+                    self._expiry.labels(name).set(ends.timestamp())
+        if before != trusted:
+            self._changed()
 
     def _stamps(self) -> list[tuple[int, int]]:
         found = []

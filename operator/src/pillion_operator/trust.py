@@ -1,7 +1,7 @@
 """Tells everybody whom to trust: the API server by the `caBundle` of the webhook configurations, sidecars by a ConfigMap in their namespace.
 
 The leader alone does so, comparing before it writes: nothing changed, nothing written. It owns just these fields, under a field manager of its own, so that charts and
-GitOps tools that apply the webhook configurations never fight with it over them. A ConfigMap stays when its namespace no longer needs it: it holds nothing secret, and
+GitOps tools that apply the webhook configurations never fight with it over them. Configurations that cert-manager is asked to fill in are left to it. A ConfigMap stays when its namespace no longer needs it: it holds nothing secret, and
 pods that still run mount it.
 """
 
@@ -24,6 +24,8 @@ INTERVAL: Final = 60.0
 """Seconds after which everything is compared again, though nobody said that anything changed."""
 GATHER: Final = 0.2
 """Seconds that a change waits for more of them."""
+INJECTED_BY_OTHERS: Final = ("cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-from-secret")
+"""Annotations by which somebody else keeps `caBundle`: two writers that see a rotation at different moments would undo each other's."""
 
 _CONFIGURATIONS: Final = {
     "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
@@ -108,6 +110,8 @@ class Trust:
             if error.status == 404:
                 return  # admission is not installed
             raise
+        if any(name in (found["metadata"].get("annotations") or {}) for name in INJECTED_BY_OTHERS):
+            return
         webhooks = found.get("webhooks") or ()
         if all((webhook.get("clientConfig") or {}).get("caBundle") == encoded for webhook in webhooks):
             return

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from pillion_operator.certificates import KeyPair, issue, make_authority
+from pillion_operator.certificates import KeyPair, expires, issue, last_day, make_authority
 from pillion_operator.transport_security import FileCertificates, load, server_context
 
 NOW = datetime.now(UTC)
@@ -103,3 +104,22 @@ async def test_files_are_followed_and_a_torn_pair_waits(tmp_path, monkeypatch):
 async def test_without_a_file_it_does_not_start(tmp_path):
     with pytest.raises(OSError):
         await FileCertificates(tmp_path / "a", tmp_path / "b").start()
+
+
+async def test_files_say_when_they_end_and_when_the_authority_is_another(tmp_path):
+    """Alerts do not ask who made a certificate."""
+    paths = [tmp_path / name for name in ("tls.crt", "tls.key", "ca.crt")]
+    authority, pair = fresh()
+    for path, content in zip(paths, (pair.certificate, pair.key, authority.certificate), strict=True):
+        path.write_bytes(content)
+    registry, told = CollectorRegistry(), []
+    files = FileCertificates(*paths, registry=registry, changed=lambda: told.append(True))
+
+    await files.start()
+    await files.start()
+
+    name = "pillion_operator_certificate_expiry_timestamp_seconds"
+    ends = {which: registry.get_sample_value(name, {"certificate": which}) for which in ("server", "authority")}
+    assert ends == {"server": expires(pair).timestamp(), "authority": expires(authority).timestamp()}
+    assert told == [True]
+    assert last_day(b"no certificate") is None
