@@ -269,22 +269,54 @@ async def test_a_restart_attempts_again_what_was_in_flight_and_nothing_that_was_
         assert done.id not in b.sender.ids()
 
 
-async def test_draining_lets_attempts_end_and_starts_none(tmp_path):
+async def test_draining_delivers_what_is_due_and_starts_nothing_afterwards(tmp_path):
+    """The disk goes with the pod: what can be delivered before that is."""
     async with bench(tmp_path, {"a": Policy(concurrency=1)}) as b:
         b.sender.gate.clear()
-        first = await b.accept("a")
-        second = await b.accept("a")
+        early = [(await b.accept("a")).id for _ in range(300)]  # more than fits into memory
         await b.until(lambda: b.sender.flying == 1)
         drain = asyncio.create_task(b.machine.drain(20))
         await asyncio.sleep(0)
-        third = await b.accept("a")
+        early.append((await b.accept("a")).id)
         b.sender.gate.set()
         await drain
-        await b.until(lambda: b.status("a").succeeded == 1)
-        assert b.sender.ids() == [first.id]
+        assert sorted(b.sender.ids()) == sorted(early)
+        late = await b.accept("a")
         await b.restart()
-        await b.until(lambda: b.status("a").succeeded == 2)
-        assert b.sender.ids() == [second.id, third.id]
+        await b.until(lambda: b.status("a").succeeded == 1)
+        assert b.sender.ids() == [late.id]
+
+
+async def test_draining_waits_for_no_retry_that_is_far_away(tmp_path):
+    async with bench(tmp_path, {"a": Policy(schedule_ns=(60 * SECOND,))}) as b:
+        b.sender.script["a"] = [Retry(reason="not now")]
+        await b.accept("a")
+        await b.until(lambda: b.status("a").retries == 1)
+        async with asyncio.timeout(5):
+            await b.machine.drain(20)
+        assert len(b.sender.sent) == 1
+
+
+async def test_draining_sits_out_a_short_pause(tmp_path):
+    async with bench(tmp_path, {"a": Policy(schedule_ns=(5 * SECOND,))}) as b:
+        b.sender.script["a"] = [Retry(reason="not now")]
+        await b.accept("a")
+        await b.until(lambda: b.status("a").retries == 1)
+        drain = asyncio.create_task(b.machine.drain(20))
+        await asyncio.sleep(0)
+        assert not drain.done()
+        await b.pass_time(5 * SECOND)
+        await drain
+        assert len(b.sender.sent) == 2
+
+
+async def test_draining_ends_with_its_grace_whatever_is_left(tmp_path):
+    async with bench(tmp_path, {"a": Policy()}) as b:
+        b.sender.gate.clear()
+        await b.accept("a")
+        await b.until(lambda: b.sender.flying == 1)
+        await b.machine.drain(0.05)
+        b.sender.gate.set()
 
 
 async def test_a_closed_machine_accepts_nothing(tmp_path):

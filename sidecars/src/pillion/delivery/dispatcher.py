@@ -33,6 +33,12 @@ from pillion.runtime.clock import Clock
 OVERRUN: Final = 5.0
 """Seconds after its deadline at which an attempt is cancelled, because its sender did not keep the deadline."""
 
+PATIENCE: Final = 6.0
+"""Seconds that the end waits for retries that are not due yet: beyond the first pause of the default schedule (5 s and its jitter)."""
+
+_LOOK: Final = 0.02
+"""Seconds between two looks at what is left, at the end."""
+
 REASON: Final = 500
 """Characters of a reason that are kept."""
 
@@ -281,13 +287,20 @@ class Dispatcher:
                 running.task.cancel()
 
     async def drain(self, grace: float) -> None:
-        """Start nothing more; wait for what runs, at most *grace* seconds."""
+        """Go on until nothing is left that is due within `PATIENCE`, then start nothing more; at most *grace* seconds in all."""
+        begun = self._loop.time()
+        patient_until = self._steady.now_ns() + int(PATIENCE * 1e9)
+        while self._loop.time() < begun + grace:
+            patient = self._loop.time() < begun + PATIENCE
+            if not self._scheduler.pending(patient_until if patient else self._steady.now_ns()):
+                break
+            await asyncio.sleep(_LOOK)
         self._active = False
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         if self._workers:
-            await asyncio.wait(self._workers, timeout=grace)
+            await asyncio.wait(self._workers, timeout=max(begun + grace - self._loop.time(), 0))
         self._recorder.flush()
 
     async def stop(self) -> None:

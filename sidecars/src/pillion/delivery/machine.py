@@ -258,7 +258,10 @@ class Machine:
             self._conditions.set(name, "warn", f"{self._path.parent}: {text}")
 
     async def drain(self, grace: float) -> None:
-        """Start no more attempts and let the running ones end, for at most *grace* seconds. `accept` still works."""
+        """Deliver what is due now or will be within seconds, for at most *grace* seconds, then start no more attempts. `accept` still works.
+
+        The disk may be gone with the pod afterwards, so what can be delivered is.
+        """
         if self._parts is not None:
             await self._parts.dispatcher.drain(grace)
 
@@ -268,6 +271,8 @@ class Machine:
             return
         self._closing = True
         parts = self._parts
+        if left := sum(one.backlog for one in self.destinations):
+            structlog.get_logger(self._name).warning("deliveries are left on disk for the next start", count=left)
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)

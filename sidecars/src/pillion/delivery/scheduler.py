@@ -321,6 +321,14 @@ class Scheduler:
         """Whether `loads` has something to say."""
         return bool(self._hungry)
 
+    def pending(self, until_ns: int) -> bool:
+        """Whether a lane that may work has a delivery in memory, or one on disk that is due by *until_ns*."""
+        return any(
+            lane.known or lane.loading or (lane.disk_due is not None and lane.disk_due <= until_ns)
+            for lane in self._lanes.values()
+            if not lane.held and lane.paused_until <= until_ns
+        )
+
     # Time
 
     def next_wake(self) -> int | None:
