@@ -17,7 +17,8 @@ from msgspec import Meta
 from msgspec import inspect as msgspec_inspect
 
 from pillion.version import VERSION
-from pillion_operator.injection.precedence import ANNOTATIONS, Options, amount
+from pillion_operator.injection.forms import amount
+from pillion_operator.injection.precedence import ANNOTATIONS, Options
 
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -314,12 +315,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def _check_sidecar(settings: Settings) -> None:
     """Refuse what would make the API server refuse every injected pod."""
-    for name, (field, parse) in ANNOTATIONS.items():
+    for name, (field, form) in ANNOTATIONS.items():
         value = getattr(settings, f"sidecar_{field}", None)
         if value is None:
             continue
         try:
-            parse(value or "none")
+            form.read(value or "none")
         except ValueError as error:
             raise InvalidSettingsError(f"--sidecar-{name}: {value!r} is not allowed; {error}") from None
     for what in ("cpu", "memory"):

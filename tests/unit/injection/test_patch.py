@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillion_operator.injection import sidecar
+from pillion_operator.injection.forms import OWN_FOLDERS
 from pillion_operator.injection.patch import INJECTED_ANNOTATION, inject
-from pillion_operator.injection.precedence import OWN_FOLDERS, BadAnnotation, Options, options_for
+from pillion_operator.injection.precedence import BadAnnotation, Options, options_for
 
 DEFAULTS = Options(image="registry.example/pillion:0.1.0")
 URL = "https://pillion-operator.pillion-system.svc:3780"
@@ -308,6 +309,6 @@ def test_a_mount_that_the_api_server_would_refuse_is_told(path):
 
 
 def test_the_sidecars_own_folders_are_those_that_it_mounts():
-    assert {
-        mount["mountPath"] for mount in sidecar.container(DEFAULTS, URL, pod_runs_as_root=False)["volumeMounts"]
-    } == set(OWN_FOLDERS)
+    assert {mount["mountPath"] for mount in sidecar.container(DEFAULTS, URL, run_as_user=0)["volumeMounts"]} == set(
+        OWN_FOLDERS
+    )

@@ -14,8 +14,9 @@ from pillion_operator.injection.sidecar import (
     NAME,
     RESERVED_VOLUMES,
     SOCKET_FOLDER,
-    SOCKET_VOLUME,
+    UNPRIVILEGED,
     application_environment,
+    application_mount,
     container,
     volumes,
 )
@@ -137,7 +138,7 @@ def _operations(
     yield from _append("/spec/volumes", spec.get("volumes"), missing)
     if not has_sidecar(spec):
         root = (spec.get("securityContext") or {}).get("runAsUser") == 0
-        sidecar = container(options, operator_url, pod_runs_as_root=root)
+        sidecar = container(options, operator_url, run_as_user=UNPRIVILEGED if root else 0)
         if spec.get("initContainers"):
             yield {"op": "add", "path": "/spec/initContainers/0", "value": sidecar}
         else:
@@ -151,13 +152,11 @@ def _operations(
 def _equip(path: str, one: Mapping[str, JSON], options: Options) -> Iterator[dict[str, JSON]]:
     """Give an application container its variables and the socket."""
     own = {variable.get("name") for variable in one.get("env") or ()}
-    variables = [{"name": n, "value": v} for n, v in application_environment(options).items() if n not in own]
+    variables = [variable for variable in application_environment(options) if variable["name"] not in own]
     yield from _append(f"{path}/env", one.get("env"), variables)
     mounted = {mount.get("mountPath", "").rstrip("/") for mount in one.get("volumeMounts") or ()}
     if SOCKET_FOLDER not in mounted:
-        yield from _append(
-            f"{path}/volumeMounts", one.get("volumeMounts"), [{"name": SOCKET_VOLUME, "mountPath": SOCKET_FOLDER}]
-        )
+        yield from _append(f"{path}/volumeMounts", one.get("volumeMounts"), [application_mount()])
 
 
 def _append(path: str, present: list[JSON] | None, items: list[JSON]) -> Iterator[dict[str, JSON]]:

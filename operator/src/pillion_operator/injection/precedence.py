@@ -4,20 +4,16 @@ The nearer one wins, field by field. Only labels decide *whether* a pod gets a s
 annotations only set how it is made.
 """
 
-import re
-from collections.abc import Callable, Collection, Mapping
-from decimal import Decimal
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from pillion_operator.injection.forms import Form, Mounts, Port, Quantity, Text, amount, one_of
+
 PREFIX: Final = "pillion.dev/"
 INJECT_LABEL: Final = "pillion.dev/inject"
 """`"true"` on a pod or its namespace asks for a sidecar; `"false"` on a pod declines the namespace's wish."""
-
-
-OWN_FOLDERS: Final = ("/run/pillion", "/var/lib/pillion", "/var/run/secrets/pillion.dev")
-"""Where the sidecar has volumes of its own; an API server refuses a pod with two volumes at one path."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,79 +50,21 @@ class BadAnnotation(ValueError):  # noqa: N818 - says what it is
     """An annotation cannot be used; the message names it, its value and the fix."""
 
 
-_QUANTITY: Final = re.compile(r"(0|[1-9]\d{0,11})(\.\d{1,3})?(m|k|Ki|M|Mi|G|Gi)?")
-_FACTORS: Final = {
-    "": Decimal(1),
-    "m": Decimal("0.001"),
-    "k": Decimal(1000),
-    "Ki": Decimal(1024),
-    "M": Decimal(1000**2),
-    "Mi": Decimal(1024**2),
-    "G": Decimal(1000**3),
-    "Gi": Decimal(1024**3),
-}
-_IMAGE: Final = re.compile(r"[a-z0-9][\w./:@-]{0,400}", re.ASCII)
-
-
-def _quantity(text: str) -> str:
-    amount(text)
-    return text
-
-
-def _limit(text: str) -> str:
-    return "" if text == "none" else _quantity(text)
-
-
-def _image(text: str) -> str:
-    if not _IMAGE.fullmatch(text):
-        raise ValueError("write an image reference, as in registry.example/pillion:0.1.0")
-    return text
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"use one of {', '.join(words)}")
-        return text
-
-    return parse
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
-        raise ValueError("use a port from 1024 to 65535")
-    return int(text)
-
-
-def _mounts(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        volume, equals, path = part.partition("=")
-        if not equals or not volume or not path.startswith("/") or ".." in path.split("/"):
-            raise ValueError("write volume=/path, separated by commas, as in app-logs=/var/log/app")
-        path = path.rstrip("/")
-        if not path or ":" in path or any(path == taken or taken.startswith(path + "/") for taken in OWN_FOLDERS):
-            raise ValueError(f"the sidecar cannot have a volume at {path or '/'}; choose another path")
-        pairs.append((volume, path))
-    if len(pairs) > 8:
-        raise ValueError("at most 8 volumes can be mounted")
-    if len({path for _, path in pairs}) < len(pairs):
-        raise ValueError("two volumes cannot have the same path")
-    return tuple(pairs)
-
-
-ANNOTATIONS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
-    "image": ("image", _image),
-    "image-pull-policy": ("pull_policy", _one_of("Always", "IfNotPresent", "Never")),
-    "cpu-request": ("cpu_request", _quantity),
-    "memory-request": ("memory_request", _quantity),
-    "cpu-limit": ("cpu_limit", _limit),
-    "memory-limit": ("memory_limit", _limit),
-    "data-size": ("data_size", _quantity),
-    "port": ("port", _port),
-    "admin-port": ("admin_port", _port),
-    "log-level": ("log_level", _one_of("debug", "info", "warning", "error")),
-    "mounts": ("mounts", _mounts),
+ANNOTATIONS: Final[Mapping[str, tuple[str, Form]]] = {
+    "image": (
+        "image",
+        Text(r"[a-z0-9][0-9A-Za-z_./:@-]{0,400}", "write an image reference, as in registry.example/pillion:0.1.0"),
+    ),
+    "image-pull-policy": ("pull_policy", one_of("Always", "IfNotPresent", "Never")),
+    "cpu-request": ("cpu_request", Quantity()),
+    "memory-request": ("memory_request", Quantity()),
+    "cpu-limit": ("cpu_limit", Quantity(limit=True)),
+    "memory-limit": ("memory_limit", Quantity(limit=True)),
+    "data-size": ("data_size", Quantity()),
+    "port": ("port", Port()),
+    "admin-port": ("admin_port", Port()),
+    "log-level": ("log_level", one_of("debug", "info", "warning", "error")),
+    "mounts": ("mounts", Mounts()),
 }
 """Annotation names below `pillion.dev/`, the field that each sets, and how its text is read. `none` as a limit removes it."""
 
@@ -144,12 +82,12 @@ def options_for(defaults: Options, namespace: Mapping[str, str], pod: Mapping[st
     """
     found: dict[str, Any] = {}
     for place, annotations in (("namespace", namespace), ("pod", pod)):
-        for name, (field, parse) in ANNOTATIONS.items():
+        for name, (field, form) in ANNOTATIONS.items():
             text = annotations.get(PREFIX + name)
             if text is None:
                 continue
             try:
-                found[field] = parse(text)
+                found[field] = form.read(text)
             except ValueError as error:
                 raise BadAnnotation(
                     f'annotation {PREFIX}{name} of the {place}: "{text[:80]}" cannot be used; {error}'
@@ -174,18 +112,6 @@ def _reconciled(options: Options, annotated: Collection[str]) -> Options:
         changed = {limit: asked} if request in annotated else {request: bound}
         options = msgspec.structs.replace(options, **changed)
     return options
-
-
-def amount(quantity: str) -> Decimal:
-    """Give the number that a quantity stands for.
-
-    Raises:
-        ValueError: it is none, or of a form that is not used here.
-    """
-    match = _QUANTITY.fullmatch(quantity)
-    if match is None:
-        raise ValueError("write a quantity, as in 100m or 128Mi")
-    return Decimal(match[1] + (match[2] or "")) * _FACTORS[match[3] or ""]
 
 
 def wanted(pod_labels: Mapping[str, str], namespace_labels: Mapping[str, str]) -> bool:

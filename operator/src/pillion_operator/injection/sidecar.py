@@ -4,7 +4,6 @@ The container passes the restricted Pod Security profile, starts before every ot
 the application. It needs no fixed user id: the image runs as an unprivileged one, so that platforms which assign ids can.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pillion_operator.injection.precedence import Options
@@ -34,8 +33,14 @@ UNPRIVILEGED: Final = 65532
 RESERVED_VOLUMES: Final = frozenset({SOCKET_VOLUME, DATA_VOLUME, IDENTITY_VOLUME})
 
 
-def container(options: Options, operator_url: str, *, pod_runs_as_root: bool) -> JSON:
-    """Give the container."""
+def container(options: Options, operator_url: str, *, run_as_user: int) -> JSON:
+    """Give the container.
+
+    Args:
+        options: how it is made.
+        operator_url: where it finds the operator.
+        run_as_user: user id that must be named; 0 leaves it to image and platform.
+    """
     resources: dict[str, dict[str, str]] = {"requests": {"cpu": options.cpu_request, "memory": options.memory_request}}
     limits = {"cpu": options.cpu_limit, "memory": options.memory_limit}
     if any(limits.values()):
@@ -47,8 +52,8 @@ def container(options: Options, operator_url: str, *, pod_runs_as_root: bool) ->
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    if pod_runs_as_root:
-        security["runAsUser"] = UNPRIVILEGED
+    if run_as_user:
+        security["runAsUser"] = run_as_user
     return {
         "name": NAME,
         "image": options.image,
@@ -75,7 +80,7 @@ def container(options: Options, operator_url: str, *, pod_runs_as_root: bool) ->
         "resources": resources,
         "securityContext": security,
         "volumeMounts": [
-            {"name": SOCKET_VOLUME, "mountPath": SOCKET_FOLDER},
+            application_mount(),
             {"name": DATA_VOLUME, "mountPath": DATA_FOLDER},
             {"name": IDENTITY_VOLUME, "mountPath": IDENTITY_FOLDER, "readOnly": True},
             *({"name": volume, "mountPath": path, "readOnly": True} for volume, path in options.mounts),
@@ -112,10 +117,19 @@ def volumes(options: Options) -> list[JSON]:
     ]
 
 
-def application_environment(options: Options) -> Mapping[str, str]:
+def application_environment(options: Options) -> list[JSON]:
     """Give the variables by which an application finds its sidecar; those that it sets itself are left alone."""
     url = f"http://127.0.0.1:{options.port}"
-    return {"PILLION_URL": url, "PILLION_SOCKET": SOCKET, "OFREP_ENDPOINT": url}
+    return [
+        {"name": "PILLION_URL", "value": url},
+        {"name": "PILLION_SOCKET", "value": SOCKET},
+        {"name": "OFREP_ENDPOINT", "value": url},
+    ]
+
+
+def application_mount() -> JSON:
+    """Give the mount by which an application finds the socket."""
+    return {"name": SOCKET_VOLUME, "mountPath": SOCKET_FOLDER}
 
 
 def _probe(path: str, options: Options, *, period: int, failures: int) -> JSON:
