@@ -1,8 +1,8 @@
 """What the operator knows of the resources: each as it was last seen, whether it is accepted, and which version of it is in force.
 
 Pure state, fed by whoever watches. The verdict on a resource follows from the documents of its namespace alone, never from the order in which they came, so that
-every replica and every restart judges alike. Only *what is in force* has a history: when an edit is refused, the version that was accepted last stays, for as long
-as this process lives; a process that has never seen a good version has none to offer.
+every replica and every restart judges alike. Only *what is in force* has a history: when an edit is refused, the version that was accepted last stays; a process that
+has not seen that version itself takes it from the resource's status, where `last_good` keeps it.
 
 It holds no Secret, no sidecar and no status to be; see `fleet` and `conditions`.
 """
@@ -19,6 +19,7 @@ from pillion.kinds.definition import Kind
 from pillion.kinds.resource import Resource, check_document, check_relations
 from pillion.kinds.snapshot import canonical_json
 from pillion.kinds.violations import SPEC, Violation
+from pillion_operator import last_good
 
 JSON = Any
 
@@ -66,7 +67,8 @@ class Known(msgspec.Struct, kw_only=True):
     uid: str
     generation: int
     version: int
-    status: JSON
+    told: bytes
+    """The object's status as JSON: thousands of decoded ones would be half of the process's memory."""
     current: Compiled | None = None
     """The generation as it is; None where it fails a check of its own."""
     own: tuple[Violation, ...] = ()
@@ -77,6 +79,15 @@ class Known(msgspec.Struct, kw_only=True):
     """The verdict under which it is counted."""
     good: Compiled | None = None
     """What is in force: the current generation, or the last one that was accepted."""
+
+    @property
+    def status(self) -> JSON:
+        """The object's status as it was last seen, or written; a copy."""
+        return msgspec.json.decode(self.told)
+
+    @status.setter
+    def status(self, status: JSON) -> None:
+        self.told = msgspec.json.encode(status)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -147,23 +158,29 @@ class Catalogue:
         metadata = document["metadata"]
         key = ResourceKey(document["kind"], metadata.get("namespace", ""), metadata["name"])
         uid, generation = metadata.get("uid", ""), int(metadata.get("generation", 0))
-        version, status = version_of(metadata), document.get("status") or {}
+        version, told = version_of(metadata), msgspec.json.encode(document.get("status") or {})
         known = self.get(key)
         if known is not None and version < known.version and not trusted:
             return key, Change(meaning=False, status=False)
         if known is not None and known.uid == uid:
-            changed = Change(meaning=generation != known.generation, status=status != known.status)
-            known.version, known.status = version, status
+            changed = Change(meaning=generation != known.generation, status=told != known.told)
+            known.version, known.told = version, told
             if not changed.meaning:
+                # Another replica may have kept a version that this process never saw.
+                if changed.status and known.good is None and self._recall(known, document):
+                    self._relate_later(key)
+                    return key, Change(meaning=True, status=True)
                 return key, changed
             known.generation = generation
         else:  # new, or deleted and created again under the same name
             if known is not None:
                 self._count(known, None)
-            known = Known(key=key, uid=uid, generation=generation, version=version, status=status)
+            known = Known(key=key, uid=uid, generation=generation, version=version, told=told)
             self._all.setdefault(key.namespace, {}).setdefault(key.kind, {})[key.name] = known
         known.current, known.own = self._check(document, generation)
         known.judged = False
+        if known.good is None:
+            self._recall(known, document)
         self._relate_later(key)
         return key, Change(meaning=True, status=True)
 
@@ -209,6 +226,18 @@ class Catalogue:
                     self._count(known, known.accepted)
                     changed.add(known.key)
         return changed, failures
+
+    def restore(self, key: ResourceKey, document: JSON, generation: int) -> bool:
+        """Put an earlier version of a resource in force that has none; tells whether that was done. A version that fails its checks is not."""
+        known = self.get(key)
+        if known is None or known.good is not None:
+            return False
+        known.good, _ = self._check(document, generation)
+        return known.good is not None
+
+    def _recall(self, known: Known, document: JSON) -> bool:
+        held = last_good.document_of(*known.key, document.get("status") or {})
+        return held is not None and self.restore(known.key, *held)
 
     def _relate_later(self, key: ResourceKey) -> None:
         self._unrelated.setdefault(key.namespace, {}).setdefault(key.kind, set()).add(key.name)

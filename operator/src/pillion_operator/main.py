@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from pillion.version import VERSION
-from pillion_operator import journal
+from pillion_operator import event_loop, journal
 from pillion_operator.admin import Admin
 from pillion_operator.announcing import Announcer
 from pillion_operator.api import Api, ApiError
@@ -43,11 +43,7 @@ def run(settings: Settings) -> int:
         OSError: an address is taken, or a certificate cannot be read.
     """
     journal.configure()
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        return asyncio.run(operate(settings))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=event_loop.new) as runner:
         return runner.run(operate(settings))
 
 
