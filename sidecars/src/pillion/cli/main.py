@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "lint": ("pillion.cli.lint", "check manifests as the cluster would"),
     "sidecar": ("pillion.cli.sidecar", "run beside an application, configured by the operator"),
     "operator": ("pillion_operator.command", "run the control plane"),
+    "verify": ("pillion_operator.verification", "ask a running operator whether it works"),
     "crds": ("pillion.cli.crds", "write the CustomResourceDefinitions"),
 }
 
