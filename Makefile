@@ -43,9 +43,12 @@ format: $(READY) ## Format the code
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-crds: $(READY) ## Write crds/ and docs/reference.md from the models
+crds: $(READY) ## Write crds/, docs/reference.md and the tables of the chart's README
 	@$(BIN)/pillion crds --output-dir crds --reference docs/reference.md
 	@$(BIN)/pillion crds --output-dir charts/pillion/files/crds
+	@$(BIN)/pillion operator --namespace=pillion-system --print-injection-policy > operator/deploy/optional/injection-policy.yaml
+	@cp operator/deploy/optional/injection-policy.yaml charts/pillion/files/
+	@$(BIN)/python charts/readme.py
 
 bench: $(READY) ## Run the benchmarks; each prints figure, ratio and machine
 	@$(BIN)/python tests/support/system_packages.py nginx-light wrk redis-server
