@@ -25,8 +25,8 @@ def _kind(kind: Kind[Any]) -> str:
         for path, schema, required in _fields(spec_schema(kind.spec), "spec")
     ]
     if kind.conditions:
-        lines.append("\nOwn conditions, beside `Accepted`, `Propagated` and `Ready`:\n")
-        lines += [f"- `{name}`: {text}" for name, text in kind.conditions.items()]
+        lines.append("\nOwn conditions, beside those that every kind has:\n")
+        lines += [f"- `{name}`: {one.summary}" for name, one in kind.conditions.items()]
     return "\n".join(lines) + "\n\n\\* required\n"
 
 

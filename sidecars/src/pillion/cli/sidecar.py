@@ -91,6 +91,7 @@ async def _serve(args: argparse.Namespace, data_dir: Path, settings: ServerSetti
         host.apply,
         host.conditions,
         observe=host.observed,
+        report=host.reports,
         last_known_good=LastKnownGood(data_dir / "last-known-good.json", host.conditions),
         clock=host.clock,
         metrics=host.metrics,

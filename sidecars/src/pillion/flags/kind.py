@@ -13,7 +13,7 @@ from pillion.flags.proof import prove
 from pillion.flags.relations import relate
 from pillion.flags.results import yaml_hint
 from pillion.flags.values import canonical, canonical_variants, check_json, check_variants, type_of
-from pillion.kinds.definition import BlockDefinition, Column, Kind, ProfileSection
+from pillion.kinds.definition import BlockDefinition, Column, Kind, OwnCondition, ProfileSection
 from pillion.kinds.model import JSON
 from pillion.kinds.violations import FieldPath, Violation, at, did_you_mean
 
@@ -131,6 +131,7 @@ FEATURE_FLAG: Final = Kind(
         ),
         Column(name="Type", json_path=".status.type", description="Type of its values.", priority=1),
     ),
+    conditions={"Expired": OwnCondition(summary="True once its date (`spec.expires`) has passed; it is still served.")},
     summarize=_summarize,
     status_schema={
         "type": {"type": "string", "maxLength": 16, "description": "Type of the flag's values."},

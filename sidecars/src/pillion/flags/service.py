@@ -7,7 +7,8 @@ changed. Configuration alone decides the answers: there is no state to lose.
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import msgspec
@@ -36,6 +37,7 @@ from pillion.flags.table import (
     same_settings,
 )
 from pillion.flags.views import FlagList, is_expired, view
+from pillion.kinds.exchange import ConditionReport
 from pillion.kinds.model import JSON
 from pillion.runtime.block import BlockConfiguration, Context, Prepared, Refused, Unready
 from pillion.runtime.operation import Answer, Call, HotAnswer, HotOperation, Operation
@@ -207,6 +209,20 @@ class FlagBlock:
             (KIND, served.resource): {"evaluations": sum(served.counts), "expired": is_expired(served.flag, now)}
             for served in self._table.served.values()
         }
+
+    def reports(self) -> Iterator[ConditionReport]:
+        """Name the flags that should be gone."""
+        now = self._now()
+        for served in self._table.served.values():
+            if is_expired(served.flag, now):
+                date = datetime.fromtimestamp(served.flag.definition.expires, UTC).strftime("%Y-%m-%d")
+                yield ConditionReport(
+                    kind=KIND,
+                    name=served.resource,
+                    type="Expired",
+                    reason="DatePassed",
+                    message=f"expired on {date}; remove the flag and its use in the code, or set a later spec.expires",
+                )
 
     def _counted(self) -> Iterable[tuple[Flag, list[int]]]:
         return ((served.flag, served.counts) for served in self._table.served.values())

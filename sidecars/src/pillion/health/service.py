@@ -37,6 +37,7 @@ from pillion.health.engine import (
 from pillion.health.metrics import HealthCollector, Tally
 from pillion.health.probes import Probe, Prober, Reading, Unwell
 from pillion.health.runners import Runner, Watch
+from pillion.kinds.exchange import ConditionReport
 from pillion.kinds.violations import did_you_mean
 from pillion.runtime.block import JSON, Block, BlockConfiguration, Context, Prepared, Refused, SecretMissing, Unready
 from pillion.runtime.operation import Answer, Call, Operation, Parameter, Reply
@@ -295,6 +296,10 @@ class HealthBlock:
     def observed(self) -> Mapping[tuple[str, str], Mapping[str, JSON]]:
         """Nothing: the block has no kind of its own."""
         return {}
+
+    def reports(self) -> Sequence[ConditionReport]:
+        """Nothing: the health of the application is no matter of the resource that asks for it."""
+        return ()
 
 
 def _answer(status: int, body: bytes, dialect: Dialect) -> Answer:

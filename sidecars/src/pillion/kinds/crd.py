@@ -14,6 +14,11 @@ HEADER: Final = "# Generated from the models by `make crds`; edit the model, not
 MAX_LAGGING: Final = 10
 """Names of lagging pods in a status: enough to look at, few enough for an object that is watched."""
 
+LAST_GOOD: Final = "lastGood"
+"""Field of a status that keeps the last accepted version while a newer one is refused."""
+MAX_LAST_GOOD: Final = 512 * 1024
+"""Characters of it: the object holds the refused version as well, and etcd takes 1.5 MiB."""
+
 _CONDITION: Final[JSON] = {
     "type": "object",
     "required": ["type", "status", "lastTransitionTime", "reason", "message"],
@@ -150,11 +155,28 @@ def _schema(kind: Kind[Any]) -> JSON:
                             },
                         },
                     },
+                    LAST_GOOD: {
+                        "type": "object",
+                        "description": "The version that stays in force while this generation is refused; absent otherwise.",
+                        "properties": {
+                            "generation": {
+                                "type": "integer",
+                                "format": "int64",
+                                "description": "Generation that was accepted last.",
+                            },
+                            "spec": {
+                                "type": "string",
+                                "maxLength": MAX_LAST_GOOD,
+                                "description": "Its spec, as JSON.",
+                            },
+                        },
+                    },
                     "conditions": {
                         "type": "array",
                         "maxItems": 16,
-                        "description": "Accepted, Propagated, Ready"
-                        + "".join(f", {name}" for name in kind.conditions)
+                        "description": ", ".join(
+                            ("Accepted", "Propagated", "Ready", "Stalled", "Stale", "Degraded", *kind.conditions)
+                        )
                         + ".",
                         "x-kubernetes-list-type": "map",
                         "x-kubernetes-list-map-keys": ["type"],

@@ -30,6 +30,18 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     format: str = ""
 
 
+class OwnCondition(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition type of one kind, reported by sidecars.
+
+    Args:
+        summary: what it says, in one sentence.
+        normally: its status while no sidecar says otherwise. One that is normally false is left out of the status then.
+    """
+
+    summary: str
+    normally: bool = False
+
+
 def _no_violations(_spec: Any, _path: FieldPath) -> Iterable[Violation]:
     return ()
 
@@ -53,7 +65,7 @@ class Kind(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
         columns: own printer columns, between NAME and SIDECARS.
         summarize: own status fields, computed from the spec alone (for example `rules: 3`), for the columns; pure.
         status_schema: structural schema properties of the own status fields.
-        conditions: own condition types beside Accepted, Propagated and Ready, with one sentence each.
+        conditions: own condition types beside those that every kind has.
         counts_pods: whether the status tells how many pods that the selector matches are to have a sidecar (`pods`), have one (`injected`), or
             have none though they are to (`missed`).
     """
@@ -69,7 +81,7 @@ class Kind(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     columns: tuple[Column, ...] = ()
     summarize: Callable[[S], Mapping[str, JSON]] = lambda _spec: {}
     status_schema: Mapping[str, JSON] = {}
-    conditions: Mapping[str, str] = {}
+    conditions: Mapping[str, OwnCondition] = {}
     counts_pods: bool = False
 
     @property
@@ -114,4 +126,14 @@ class BlockDefinition(msgspec.Struct, frozen=True, kw_only=True):
     section: ProfileSection[Any] | None = None
 
 
-__all__ = ["API_VERSION", "GROUP", "VERSION", "BlockDefinition", "Column", "Kind", "ProfileSection", "Spec"]
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "VERSION",
+    "BlockDefinition",
+    "Column",
+    "Kind",
+    "OwnCondition",
+    "ProfileSection",
+    "Spec",
+]

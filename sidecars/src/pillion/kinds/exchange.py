@@ -37,6 +37,7 @@ MAX_REPORTS: Final = 1000
 
 Name = Annotated[str, Meta(max_length=253)]
 Text = Annotated[str, Meta(max_length=MAX_MESSAGE)]
+Reason = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
 
 
 class SnapshotMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +60,32 @@ class UnreadyReport(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Name
     name: Name
-    reason: Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
+    reason: Reason
     message: Text = ""
+
+
+class ConditionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Something about one resource in this sidecar that is not as it normally is; what is normal is not reported.
+
+    Args:
+        kind: the kind of the resource.
+        name: its name.
+        type: one of the kind's own condition types; empty where it is about nothing but `degrades`.
+        status: the status of that condition.
+        reason: one CamelCase word.
+        message: what is wrong and what to do. It must not change while the matter does not: no ages, no counters that run.
+        degrades: whether the resource does less than its full job in this sidecar.
+        stalls: whether it does nothing until a person acts.
+    """
+
+    kind: Name
+    name: Name
+    type: Annotated[str, Meta(max_length=128, pattern=r"^([A-Za-z][A-Za-z0-9]*)?$")] = ""
+    status: bool = True
+    reason: Reason
+    message: Text = ""
+    degrades: bool = False
+    stalls: bool = False
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +105,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
         message: why not, naming block, resource, field and fix.
         unready: resources that are applied but cannot work yet.
         observed: figures per resource.
+        conditions: what is not as it normally is, per resource.
     """
 
     revision: Annotated[str, Meta(max_length=64)]
@@ -87,3 +113,4 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     message: Text = ""
     unready: Annotated[tuple[UnreadyReport, ...], Meta(max_length=MAX_REPORTS)] = ()
     observed: Annotated[tuple[Observation, ...], Meta(max_length=MAX_REPORTS)] = ()
+    conditions: Annotated[tuple[ConditionReport, ...], Meta(max_length=MAX_REPORTS)] = ()

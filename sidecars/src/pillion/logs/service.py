@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from pillion.kinds.exchange import ConditionReport
 from pillion.logs.api import PUSHED, LogsApi
 from pillion.logs.compiled import LogPlan, SinkPlan
 from pillion.logs.intake import Intake
@@ -250,6 +251,10 @@ class LogsBlock:
     def observed(self) -> Mapping[tuple[str, str], Mapping[str, JSON]]:
         """Give nothing: the section belongs to the profile."""
         return {}
+
+    def reports(self) -> Iterable[ConditionReport]:
+        """Give nothing beyond the block's conditions, which are reported for the profile."""
+        return ()
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

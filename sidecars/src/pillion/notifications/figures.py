@@ -1,6 +1,6 @@
 """What is counted per template, and how it is shown: metrics, statistics, and figures for the operator's status."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -25,12 +25,14 @@ class Tally(msgspec.Struct):
         sent: messages that a mail server took.
         retried: attempts that failed and are tried again.
         failed: messages that became dead letters.
+        unrendered: where the last rendering failed, by locale; locales that could be rendered are left out.
     """
 
     accepted: int = 0
     sent: int = 0
     retried: int = 0
     failed: int = 0
+    unrendered: dict[str, str] = {}
 
 
 class TemplateStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,8 @@ class Figures:
     def keep(self, names: Mapping[str, object]) -> None:
         """Forget every template that is not in *names*, and begin to count the new ones."""
         self._tallies = {name: self._tallies.get(name, Tally()) for name in names}
+        for one in self._tallies.values():
+            one.unrendered = {}  # the template may have been mended
 
     def of(self, name: str) -> Tally:
         """Give the tally of a template; one that is gone is counted into nothing."""
@@ -92,6 +96,17 @@ class Figures:
     def observed(self, kind: str) -> dict[tuple[str, str], Mapping[str, JSON]]:
         """Give the figures of the status."""
         return {(kind, name): {"sent": one.sent, "failed": one.failed} for name, one in self._tallies.items()}
+
+    def unrendered(self) -> Iterator[tuple[str, str]]:
+        """Yield each template of which a locale could not be rendered the last time, and where that was."""
+        for name, one in self._tallies.items():
+            if one.unrendered:
+                yield name, ", ".join(f"{locale} {where}" for locale, where in sorted(one.unrendered.items()))
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The templates."""
+        return self._tallies
 
 
 class NotificationCollector(Collector):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta
 
-from pillion.kinds.definition import BlockDefinition, Column, Kind
+from pillion.kinds.definition import BlockDefinition, Column, Kind, OwnCondition
 from pillion.kinds.model import FREEFORM, JSON, Model, Rule, Spec
 from pillion.kinds.violations import FieldPath, Violation, at, did_you_mean
 from pillion.notifications import locales, variables
@@ -179,6 +179,15 @@ TEMPLATE: Final = Kind(
             description="Messages that became dead letters, since the sidecars started.",
         ),
     ),
+    conditions={
+        "ChannelReady": OwnCondition(
+            summary="Whether its channel can be used: it is configured, its Secrets are there, its server answers.",
+            normally=True,
+        ),
+        "Renders": OwnCondition(
+            summary="Whether every locale could be rendered the last time that somebody asked for it.", normally=True
+        ),
+    },
     summarize=lambda spec: {"channels": "email", "locales": ",".join(sorted(spec.channels.email.content))},
     status_schema={
         "channels": {"type": "string", "maxLength": 256, "description": "Channels that the template has content for."},

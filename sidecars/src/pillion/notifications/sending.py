@@ -165,10 +165,16 @@ class Sending:
         self, template: Template, locale: str, data: dict[str, object], envelope: Envelope | None
     ) -> tuple[Rendered, bytes]:
         try:
-            return await self._renderer.render(template.keys[locale], template.sources[locale], locale, data, envelope)
+            rendered = await self._renderer.render(
+                template.keys[locale], template.sources[locale], locale, data, envelope
+            )
+            self._figures.of(template.name).unrendered.pop(locale, None)
+            return rendered
         except RenderError as error:
             self._figures.refuse("render")
             where = f"{error.part}, line {error.line}" if error.line else error.part
+            # Without the reason, which may repeat what the data says.
+            self._figures.of(template.name).unrendered[locale] = where
             raise Problem(
                 422,
                 "not-renderable",

@@ -6,13 +6,14 @@ Deliberately absent so far: other channels than e-mail, digests, preferences, tr
 """
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from pillion.delivery.machine import Machine
 from pillion.delivery.model import Delivered, Delivery, Message, Outcome, Policy, Rejected
+from pillion.kinds.exchange import ConditionReport
 from pillion.notifications.channel import PASSWORD, USERNAME
 from pillion.notifications.compiled import EmailSettings, Settings, Template, read_template
 from pillion.notifications.figures import Figures, NotificationCollector, NotificationStatistics
@@ -59,6 +60,8 @@ class NotificationBlock:
             tasks=context.tasks,
         )
         self._schedule = 0
+        self._hold = ("", "")
+        """Why no e-mail can be sent with this configuration: reason and message."""
         sending = Sending(self._machine, self._renderer, self._figures, context.clock)
         self._sending = sending
         self._routes = Routes(sending, self._machine)
@@ -112,6 +115,7 @@ class NotificationBlock:
 
         def commit() -> None:
             self._schedule = len(email.schedule_ns) if email is not None else 0
+            self._hold = (reason, hold)
             self._figures.keep(templates)
             self._sending.configure(templates, email, configuration.profile)
             self._smtp.configure(None if hold else channel, None if hold else context)
@@ -168,6 +172,24 @@ class NotificationBlock:
     def observed(self) -> Mapping[tuple[str, str], Mapping[str, JSON]]:
         """Give the figures of each template for the operator's status."""
         return self._figures.observed(TEMPLATE_KIND)
+
+    def reports(self) -> Iterator[ConditionReport]:
+        """Tell of a channel that cannot be used, and of templates that could not be rendered."""
+        reason, message = self._hold
+        if not reason and self._smtp.trouble:
+            reason, message = "ServerUnreachable", self._smtp.trouble
+        if reason:
+            for name in self._figures.names:
+                yield _report(name, "ChannelReady", reason, message)
+        for name, where in self._figures.unrendered():
+            message = f"could not be rendered with data that its schema allows: {where}; mend the template, or declare the data more strictly"
+            yield _report(name, "Renders", "RenderFailed", message)
+
+
+def _report(name: str, kind: str, reason: str, message: str) -> ConditionReport:
+    return ConditionReport(
+        kind=TEMPLATE_KIND, name=name, type=kind, status=False, reason=reason, message=message, degrades=True
+    )
 
 
 def _channel(email: EmailSettings, secrets: Secrets, pod: str) -> SmtpChannel:

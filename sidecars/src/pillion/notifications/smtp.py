@@ -160,6 +160,11 @@ class SmtpSender:
         await asyncio.gather(*(_quit(one.client) for one in idle))
 
     @property
+    def trouble(self) -> str:
+        """Why the mail server cannot be used now; empty when it can, as far as is known."""
+        return next((one.message for one in self._conditions if one.name == CONDITION), "")
+
+    @property
     def idle(self) -> int:
         """Connections that wait for their next message."""
         return len(self._idle)

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from pillion.kinds.definition import BlockDefinition, Column, Kind, ProfileSection
+from pillion.kinds.definition import BlockDefinition, Column, Kind, OwnCondition, ProfileSection
 from pillion.kinds.model import JSON
 from pillion.kinds.quantities import NANOSECONDS, parse_duration
 from pillion.kinds.violations import FieldPath, Violation, at
@@ -210,6 +210,9 @@ RATE_LIMIT_POLICY: Final = Kind(
             description="Rules that refuse requests; the others are shadows.",
         ),
     ),
+    conditions={
+        "Shadowing": OwnCondition(summary="True while some of its rules only count instead of refusing."),
+    },
     summarize=summarize,
     status_schema={
         "rules": {"type": "integer", "format": "int64", "description": "Rules of the policy."},

@@ -5,11 +5,12 @@ the monotonic clock: windows are aligned as people expect, and no step of the wa
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from pillion.kinds.exchange import ConditionReport
 from pillion.ratelimit.checks import Checks, malformed_attributes, unknown_policy, wants_status
 from pillion.ratelimit.compiled import CompiledPolicy, CompiledSettings
 from pillion.ratelimit.counters import Counters
@@ -31,6 +32,9 @@ SWEEP_PAUSE: Final = 0.05
 SWEEP_REST: Final = 5.0
 """Seconds between two sweeps: how long a counter may outlive its meaning while there is room."""
 
+EVERYBODY: Final = 100
+"""Percent of the callers for whom a rule without restriction is enforced."""
+
 
 class RateLimit:
     """The block.
@@ -46,6 +50,7 @@ class RateLimit:
         self._settings = CompiledSettings()
         self._counters = Counters(self._settings.max_keys)
         self._checks = Checks(Engine({}, self._counters), self._counters)
+        self._shadowing: Sequence[ConditionReport] = ()
         context.metrics.register(RateLimitCollector(self.statistics))
 
     def operations(self) -> Sequence[Operation]:
@@ -76,9 +81,11 @@ class RateLimit:
         except ValueError as error:
             raise Refused(f"a RateLimitPolicy cannot be read: {error}") from None
         checks = Checks(engine, self._counters)
+        shadowing = tuple(report for name, policy in policies.items() for report in _shadowing(name, policy))
 
         def commit() -> None:
             self._settings = settings
+            self._shadowing = shadowing
             self._counters.max_keys = settings.max_keys
             engine.adopt()
             self._checks.live.now = False
@@ -114,6 +121,10 @@ class RateLimit:
     def observed(self) -> Mapping[tuple[str, str], Mapping[str, JSON]]:
         """Nothing is shown per resource yet."""
         return {}
+
+    def reports(self) -> Sequence[ConditionReport]:
+        """Name the policies with rules that refuse nobody."""
+        return self._shadowing
 
     def check(self, _rest: str, query: str, body: bytes) -> HotAnswer:
         """Answer `POST /v1/ratelimit/check`.
@@ -174,6 +185,15 @@ class RateLimit:
         while True:
             more = self._counters.sweep(self._monotonic_ns() + self._offset)
             await asyncio.sleep(SWEEP_PAUSE if more else SWEEP_REST)
+
+
+def _shadowing(name: str, policy: CompiledPolicy) -> Iterator[ConditionReport]:
+    rules = [rule.name for rule in policy.rules if rule.percent < EVERYBODY]
+    if rules:
+        message = f"rules that only count, for some or all callers: {', '.join(rules)}; to enforce them for all set enforcement.mode to enforce and enforcement.percent to 100"
+        yield ConditionReport(
+            kind=RATE_LIMIT_POLICY.kind, name=name, type="Shadowing", reason="RulesShadowed", message=message
+        )
 
 
 def _fields(lines: str) -> dict[str, str]:

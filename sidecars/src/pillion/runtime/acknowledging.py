@@ -1,12 +1,13 @@
 """Tells the operator what became of the configuration, until it has heard: the newest acknowledgement only, again after every reconnect.
 
-An acknowledgement also carries the blocks' figures; they are looked at now and then, and sent when they have moved. Nothing here waits for a stream to come back: while
+An acknowledgement also carries the blocks' figures and what is wrong with their resources; both are looked at now and then, and sent when they have moved. Nothing here waits for a stream to come back: while
 there is none, there is nobody to tell.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import aiohttp
@@ -14,11 +15,14 @@ import msgspec
 import structlog
 
 from pillion.kinds import exchange
-from pillion.kinds.exchange import Acknowledgement, Observation, UnreadyReport
+from pillion.kinds.exchange import Acknowledgement, ConditionReport, Observation, UnreadyReport
 from pillion.runtime.host import ApplyResult
+from pillion.runtime.journal import CONCEALED
 
 Observe = Callable[[], Mapping[tuple[str, str], Mapping[str, Any]]]
 """Gives the blocks' figures by (kind, name)."""
+Report = Callable[[], Iterable[ConditionReport]]
+"""Gives what is wrong with resources."""
 
 
 class Acknowledger:
@@ -27,7 +31,8 @@ class Acknowledger:
     Args:
         url: where they are posted.
         observe: gives the figures.
-        observe_every: seconds between two looks at them.
+        report: gives what is wrong.
+        observe_every: seconds between two looks at both.
         timeout: seconds for one attempt.
         backoff_max: seconds between two attempts at most.
         sleep: waits.
@@ -38,6 +43,7 @@ class Acknowledger:
         self,
         url: str,
         observe: Observe,
+        report: Report,
         *,
         observe_every: float,
         timeout: float,
@@ -47,6 +53,7 @@ class Acknowledger:
     ) -> None:
         self._url = url
         self._observe = observe
+        self._report = report
         self._observe_every = observe_every
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._backoff_max = backoff_max
@@ -68,12 +75,18 @@ class Acknowledger:
         self._newest = Acknowledgement(
             revision=revision[:64],
             applied=result.applied,
-            message=result.message[: exchange.MAX_MESSAGE],
+            message=CONCEALED.hide(result.message)[: exchange.MAX_MESSAGE],
             unready=tuple(
-                UnreadyReport(kind=u.kind, name=u.name, reason=u.reason, message=u.message[: exchange.MAX_MESSAGE])
+                UnreadyReport(
+                    kind=u.kind,
+                    name=u.name,
+                    reason=u.reason,
+                    message=CONCEALED.hide(u.message)[: exchange.MAX_MESSAGE],
+                )
                 for u in result.unready[: exchange.MAX_REPORTS]
             ),
             observed=self._observations(),
+            conditions=self._conditions(),
         )
         self._due.set()
 
@@ -109,14 +122,23 @@ class Acknowledger:
             await self._sleep(self._chance.uniform(0, min(self._backoff_max, 0.05 * 2 ** min(failures, 10))))
 
     def _look(self) -> None:
-        observed = self._observations()
-        if self._newest is not None and observed != self._newest.observed:
-            self._newest = msgspec.structs.replace(self._newest, observed=observed)
+        if self._newest is None:
+            return
+        looked = msgspec.structs.replace(self._newest, observed=self._observations(), conditions=self._conditions())
+        if looked != self._newest:
+            self._newest = looked
             self._due.set()
 
     def _observations(self) -> tuple[Observation, ...]:
         figures = sorted(self._observe().items())[: exchange.MAX_REPORTS]
         return tuple(Observation(kind=kind, name=name, figures=dict(values)) for (kind, name), values in figures)
+
+    def _conditions(self) -> tuple[ConditionReport, ...]:
+        # What a receiver or a mail server said may repeat what it was sent; a status may not.
+        return tuple(
+            msgspec.structs.replace(one, message=CONCEALED.hide(one.message)[: exchange.MAX_MESSAGE])
+            for one in islice(self._report(), exchange.MAX_REPORTS)
+        )
 
     async def _post(self, session: aiohttp.ClientSession, said: Acknowledgement) -> bool:
         headers = {"Content-Type": "application/json"}
@@ -139,7 +161,8 @@ def encode(said: Acknowledgement) -> bytes:
         said = msgspec.structs.replace(
             said,
             observed=said.observed[: len(said.observed) // 2],
-            unready=said.unready if said.observed else said.unready[: len(said.unready) // 2],
+            conditions=said.conditions if said.observed else said.conditions[: len(said.conditions) // 2],
+            unready=said.unready if said.observed or said.conditions else said.unready[: len(said.unready) // 2],
         )
         body = msgspec.json.encode(said)
     return body

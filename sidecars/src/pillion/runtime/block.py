@@ -8,13 +8,14 @@ A block's `service.py` exposes `create(context) -> Block`. The runtime then driv
 no request ever sees half a configuration.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from pillion.kinds.exchange import ConditionReport
 from pillion.runtime.clock import Clock
 from pillion.runtime.conditions import Conditions
 from pillion.runtime.operation import HotOperation, Operation
@@ -182,4 +183,11 @@ class Block(Protocol):
 
     def observed(self) -> Mapping[tuple[str, str], Mapping[str, JSON]]:
         """Give figures per (kind, name) of resource for the operator's status, as in `{("RateLimitPolicy", "shop"): {"allowed": 17}}`."""
+        ...
+
+    def reports(self) -> Iterable[ConditionReport]:
+        """Give what is not as it normally is with its resources, for their status.
+
+        Looked at every few seconds, and sent when it has changed: so it is cheap, and says the same words as long as the same is the case.
+        """
         ...

@@ -15,8 +15,10 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
+from pillion.kinds.exchange import ConditionReport
 from pillion.kinds.registry import BLOCKS
 from pillion.kinds.snapshot import FORMAT, Revision, revision_of
+from pillion.runtime import resource_reports
 from pillion.runtime.block import (
     Block,
     BlockConfiguration,
@@ -287,6 +289,19 @@ class Host:
             if slot.on:
                 found.update(slot.block.observed())
         return found
+
+    def reports(self) -> tuple[ConditionReport, ...]:
+        """Give what is not as it normally is with the resources, for their status."""
+        document = self._document
+        if document is None:
+            return ()
+        return resource_reports.together(
+            [report for slot in self._slots if slot.on for report in slot.block.reports()],
+            # That a configuration is refused or stale, the operator knows better.
+            [condition for condition in self.conditions if condition.name != CONFIGURATION],
+            {name: part.resources for name, part in document.blocks.items()},
+            document.profile.name,
+        )
 
     async def drain(self) -> None:
         """Let every block finish what is in flight."""

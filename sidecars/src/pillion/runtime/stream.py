@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from pillion.kinds import exchange
 from pillion.kinds.exchange import SnapshotMessage
 from pillion.kinds.snapshot import Revision, revision_of
-from pillion.runtime.acknowledging import Acknowledger, Observe
+from pillion.runtime.acknowledging import Acknowledger, Observe, Report
 from pillion.runtime.clock import Clock, SystemClock
 from pillion.runtime.conditions import Conditions
 from pillion.runtime.host import CONFIGURATION, ApplyResult
@@ -50,7 +50,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         silence: seconds without a byte after which the stream is dead; the operator pings every 10.
         backoff_first: seconds that the first pause after a failure lasts at most; each pause is drawn between 0 and its bound, so that a thousand sidecars do not return at once.
         backoff_max: bound of the pause after many failures. Longer spares a struggling operator, shorter returns sooner.
-        observe_every: seconds between two looks at the blocks' figures; what has not changed is not sent.
+        observe_every: seconds between two looks at the blocks' figures and troubles; what has not changed is not sent.
     """
 
     url: str
@@ -88,6 +88,7 @@ class ConfigurationStream:
         settings: how to reach it.
         apply: runs a configuration; `Host.apply`.
         observe: figures for the operator's status; `Host.observed`.
+        report: what is wrong with resources, for the same; `Host.reports`.
         conditions: where staleness is said; `Host.conditions`.
         last_known_good: where what was applied is kept; None keeps nothing.
         clock: the time.
@@ -103,6 +104,7 @@ class ConfigurationStream:
         conditions: Conditions,
         *,
         observe: Observe = dict,
+        report: Report = tuple,
         last_known_good: LastKnownGood | None = None,
         clock: Clock | None = None,
         metrics: CollectorRegistry | None = None,
@@ -132,6 +134,7 @@ class ConfigurationStream:
         self._acknowledger = Acknowledger(
             settings.url + exchange.ACKNOWLEDGE_PATH,
             observe,
+            report,
             observe_every=settings.observe_every,
             timeout=settings.connect_timeout,
             backoff_max=settings.backoff_max,

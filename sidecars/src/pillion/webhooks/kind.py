@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from pillion.kinds.definition import BlockDefinition, Column, Kind
+from pillion.kinds.definition import BlockDefinition, Column, Kind, OwnCondition
 from pillion.kinds.model import JSON
 from pillion.kinds.quantities import NANOSECONDS, parse_duration, parse_percentage, parse_size
 from pillion.kinds.violations import FieldPath, Violation, at
@@ -226,6 +226,12 @@ BLOCK = BlockDefinition(
                     description="How long ago something was last delivered.",
                 ),
             ),
+            conditions={
+                "Disabled": OwnCondition(
+                    summary="True while a sidecar sends nothing because the receiver wants no more (410)."
+                ),
+                "SecretRotating": OwnCondition(summary="True while more than one secret signs its deliveries."),
+            },
             status_schema={
                 "host": {"type": "string", "maxLength": 300, "description": "Host that events are posted to."},
                 "events": {"type": "string", "maxLength": 64, "description": "Types of events that are delivered."},

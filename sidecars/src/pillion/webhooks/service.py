@@ -8,13 +8,14 @@ transformations.
 import hashlib
 import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from pillion.delivery.machine import Machine
-from pillion.delivery.model import DestinationName, Policy
+from pillion.delivery.model import SECOND, DestinationName, Policy
+from pillion.kinds.exchange import ConditionReport
 from pillion.runtime.block import JSON, Block, BlockConfiguration, Context, Prepared, Refused, SecretMissing, Unready
 from pillion.runtime.operation import HotOperation, Operation
 from pillion.webhooks import routes
@@ -33,6 +34,9 @@ from pillion.webhooks.target import parse_target
 
 KIND: Final = "WebhookEndpoint"
 
+FAILING: Final = 300 * SECOND
+"""Nanoseconds for which events wait and nothing succeeds before an endpoint counts as failing: a receiver that is deployed anew is back by then."""
+
 GRACE: Final = 20.0
 """Seconds that attempts in flight get at the end: above the usual timeout of an attempt (15 s), below the usual grace period of a pod (30 s)."""
 
@@ -50,6 +54,8 @@ class WebhooksBlock:
         self, context: Context, *, dialer: Dialer | None = None, also_denied: frozenset[Address] = frozenset()
     ) -> None:
         self._also_denied = also_denied
+        self._clock = context.clock
+        self._rotating: tuple[ConditionReport, ...] = ()
         self._resolver: Resolver | None = None
         if dialer is None:
             self._resolver = Resolver()
@@ -91,6 +97,7 @@ class WebhooksBlock:
         policies: dict[DestinationName, Policy] = {}
         ready: dict[DestinationName, Route] = {}
         unready: list[Unready] = []
+        rotating: list[ConditionReport] = []
         for text, resource in sorted(configuration.resources.get(KIND, {}).items()):
             name = DestinationName(text)
             try:
@@ -119,10 +126,12 @@ class WebhooksBlock:
                 )
             if problem is not None:
                 unready.append(problem)
+            rotating += _rotating(name, keys)
             ready[name] = build_route(endpoint, target, guard, keys)
             policies[name] = _policy(endpoint, hold=problem.message if problem else "")
 
         def commit() -> None:
+            self._rotating = tuple(rotating)
             self._sender.replace(ready)
             self._machine.configure(policies)
             self._publisher.replace(Router(endpoints))
@@ -177,6 +186,39 @@ class WebhooksBlock:
                 if one.last_success:
                     figures["lastSuccess"] = timestamp(one.last_success)[:19] + "Z"
         return found
+
+    def reports(self) -> Iterator[ConditionReport]:
+        """Name the endpoints that are disabled, that nothing reaches, and whose secrets rotate."""
+        yield from self._rotating
+        now = self._clock.wall_ns()
+        for one in self._machine.destinations:
+            if one.policy is None or one.policy.hold:
+                continue  # gone, or said to be unready already
+            if one.disabled:
+                yield ConditionReport(
+                    kind=KIND,
+                    name=one.name,
+                    type="Disabled",
+                    reason="ReceiverWantsNoMore",
+                    message=f"{one.disabled}; its events wait for 7 days: change spec.url, or enable it again with POST /v1/webhooks/endpoints/{one.name}:enable",
+                    degrades=True,
+                    stalls=True,
+                )
+            elif one.backlog and max(one.oldest, one.last_success) < now - FAILING and one.oldest:
+                since = f"since {timestamp(one.last_success)[:19]}Z" if one.last_success else "so far"
+                yield ConditionReport(
+                    kind=KIND,
+                    name=one.name,
+                    reason="NothingDelivered",
+                    message=f"events wait and no delivery has succeeded {since}; GET /v1/webhooks/attempts?endpoint={one.name} tells why",
+                    degrades=True,
+                )
+
+
+def _rotating(name: str, keys: Sequence[SigningKey]) -> Iterator[ConditionReport]:
+    if len(keys) > 1:
+        message = f"{len(keys)} secrets sign each delivery; take the old ones out once the receiver knows the new one"
+        yield ConditionReport(kind=KIND, name=name, type="SecretRotating", reason="SeveralSecrets", message=message)
 
 
 def _policy(endpoint: CompiledEndpoint, *, hold: str) -> Policy:
