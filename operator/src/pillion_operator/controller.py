@@ -187,6 +187,7 @@ class Controller:
         while True:
             await asyncio.sleep(EXPIRY_PAUSE)
             self._look_at(self._fleet.expire(asyncio.get_running_loop().time() - self._grace))
+            self._reporter.look_for_overdue()
             for namespace in self._secrets.namespaces():
                 if not self._fleet.in_namespace(namespace):
                     self._secrets.keep(namespace, frozenset())

@@ -94,10 +94,6 @@ class Distribution:
         if older is not None:
             older.close()
         subscription = self._subscriptions[facts.uid] = Subscription(facts)
-        known = self._fleet.get(facts.namespace, facts.uid)
-        if known is not None and known.facts.revision == facts.revision:
-            # It comes back as it left: what it said then still holds, until it says so again.
-            facts = msgspec.structs.replace(known.facts, labels=facts.labels)
         return subscription, self._fleet.put(facts)
 
     def unsubscribe(self, subscription: Subscription, now: float) -> set[ResourceKey]:

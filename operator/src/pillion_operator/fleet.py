@@ -13,8 +13,10 @@ from typing import Any, Final, NewType
 import msgspec
 
 from pillion.kinds.crd import MAX_LAGGING
-from pillion.kinds.exchange import Acknowledgement, UnreadyReport
+from pillion.kinds.exchange import Acknowledgement, ConditionReport, UnreadyReport
+from pillion_operator import hearing
 from pillion_operator.catalogue import ResourceKey
+from pillion_operator.hearing import Statement
 
 JSON = Any
 
@@ -43,6 +45,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     unready: tuple[UnreadyReport, ...] = ()
     observed: dict[str, dict[str, dict[str, JSON]]] = {}
     """Figures by kind and name."""
+    conditions: tuple[ConditionReport, ...] = ()
+    """What is not as it normally is, per resource."""
+    acknowledged: bool = False
+    """Whether it has said anything since its stream was opened; what it said before holds until then."""
 
 
 class Sidecar(msgspec.Struct, kw_only=True):
@@ -55,6 +61,8 @@ class Sidecar(msgspec.Struct, kw_only=True):
     wanted: Contents = {}
     running: Contents = {}
     left_at: float | None = None
+    said: Mapping[tuple[str, str], tuple[ConditionReport, ...]] = {}
+    """`facts.conditions` by resource."""
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +75,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     unready: tuple[tuple[str, UnreadyReport], ...] = ()
     unready_count: int = 0
     figures: Mapping[str, JSON] = {}
+    statements: tuple[Statement, ...] = ()
 
     @property
     def propagated(self) -> bool:
@@ -104,12 +113,25 @@ class Fleet:
         running = self._contents.get(facts.revision, {})
         if known is None:
             self._sidecars.setdefault(facts.namespace, {})[facts.uid] = Sidecar(
-                facts=facts, origin=origin, running=running
+                facts=facts, origin=origin, running=running, said=hearing.by_resource(facts.conditions)
             )
             return _keys(facts.namespace, running, _reported(facts))
         before = known.facts
+        if not facts.acknowledged and before.revision == facts.revision:
+            # It comes back as it left, perhaps to another replica: what it said then still holds, until it says so again.
+            facts = msgspec.structs.replace(
+                facts,
+                refusal=before.refusal,
+                unready=before.unready,
+                observed=before.observed,
+                conditions=before.conditions,
+            )
         known.origin, known.left_at, known.facts = origin, None, facts
         touched = _differing(known.running, running) | _reported_changes(before, facts)
+        if facts.conditions != before.conditions:
+            said = hearing.by_resource(facts.conditions)
+            touched |= hearing.changed(known.said, said)
+            known.said = said
         if before.refusal != facts.refusal:
             touched |= _differing(running, known.wanted)
         known.running = running
@@ -126,7 +148,13 @@ class Fleet:
         refusal = "" if said.applied else said.message or "no reason given"
         revision = said.revision if said.applied else known.facts.revision
         facts = msgspec.structs.replace(
-            known.facts, revision=revision, refusal=refusal, unready=said.unready, observed=observed
+            known.facts,
+            revision=revision,
+            refusal=refusal,
+            unready=said.unready,
+            observed=observed,
+            conditions=said.conditions,
+            acknowledged=True,
         )
         left_at = known.left_at
         touched = self.put(facts, known.origin)
@@ -184,6 +212,7 @@ class Fleet:
         refusals: dict[str, None] = {}
         unready: list[tuple[str, UnreadyReport]] = []
         figures: list[Mapping[str, JSON]] = []
+        said: list[tuple[str, ConditionReport]] = []
         short = (key.kind, key.name)
         for sidecar in self._sidecars.get(key.namespace, {}).values():
             wanted, running, facts = sidecar.wanted.get(short), sidecar.running.get(short), sidecar.facts
@@ -200,6 +229,8 @@ class Fleet:
                 if (report.kind, report.name) == short:
                     unready_count += 1
                     unready.append((facts.pod, report))
+            if short in sidecar.said:
+                said += [(facts.pod, report) for report in sidecar.said[short]]
             if key.kind in facts.observed and key.name in facts.observed[key.kind]:
                 figures.append(facts.observed[key.kind][key.name])
         return Tally(
@@ -209,7 +240,8 @@ class Fleet:
             refusals=tuple(sorted(refusals)[:MAX_REASONS]),
             unready=tuple(sorted(unready, key=lambda pair: pair[0])[:MAX_REASONS]),
             unready_count=unready_count,
-            figures=add_up(figures),
+            figures=hearing.add_up(figures),
+            statements=hearing.statements(said) if said else (),
         )
 
     def _remember(self, revision: str, contents: Contents) -> None:
@@ -232,28 +264,10 @@ class Fleet:
         return _keys(namespace, sidecar.wanted, sidecar.running, _reported(sidecar.facts))
 
 
-def add_up(figures: Iterable[Mapping[str, JSON]]) -> dict[str, JSON]:
-    """Put the figures of several sidecars together: numbers are added, true wins over false, of texts (and so of times in RFC 3339) the greatest stays."""
-    summed: dict[str, JSON] = {}
-    for one in figures:
-        for name, value in one.items():
-            known = summed.get(name)
-            if isinstance(value, bool) and isinstance(known, bool | None):
-                summed[name] = bool(known) or value
-            elif _number(value) and (known is None or _number(known)):
-                summed[name] = value + (known or 0)
-            elif isinstance(value, str) and isinstance(known, str | None):
-                summed[name] = max(value, known or "")
-    return summed
-
-
-def _number(value: JSON) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _reported(facts: Facts) -> set[tuple[str, str]]:
     unready = {(report.kind, report.name) for report in facts.unready}
-    return unready | {(kind, name) for kind, named in facts.observed.items() for name in named}
+    told = {(report.kind, report.name) for report in facts.conditions}
+    return unready | told | {(kind, name) for kind, named in facts.observed.items() for name in named}
 
 
 def _reported_changes(before: Facts, after: Facts) -> set[tuple[str, str]]:

@@ -6,6 +6,7 @@ ten thousand unchanged resources writes nothing. Only the holder of the Lease wr
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -14,15 +15,17 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from pillion.kinds.definition import API_VERSION
-from pillion_operator import conditions
+from pillion_operator import conditions, verdicts
 from pillion_operator.announcing import Announcer
 from pillion_operator.api import Api, ApiError, resource_path
 from pillion_operator.catalogue import Catalogue, Known, ResourceKey, Vocabulary, version_of
-from pillion_operator.conditions import Difference, Facts
+from pillion_operator.conditions import Difference
 from pillion_operator.distribution import fingerprint
 from pillion_operator.fleet import Fleet
+from pillion_operator.last_good import kept
 from pillion_operator.secretstore import SecretStore
 from pillion_operator.settings import Settings
+from pillion_operator.verdicts import Facts
 from pillion_operator.work import Later, QueueMetrics, WorkQueue
 
 MANAGER: Final = "pillion-operator"
@@ -77,6 +80,7 @@ class Reporter:
         self._pods = pods
         self._written_at: dict[ResourceKey, float] = {}
         self._settled_at = 0.0
+        self._lagging_since: dict[ResourceKey, float] = {}
         self._log = structlog.get_logger("status")
         self.queue: WorkQueue[ResourceKey] = WorkQueue(
             "status", self._handle, workers=settings.status_workers, metrics=queues
@@ -101,18 +105,29 @@ class Reporter:
     def forget(self, key: ResourceKey) -> None:
         """Drop what is remembered of a deleted resource."""
         self._written_at.pop(key, None)
+        self._lagging_since.pop(key, None)
+
+    def look_for_overdue(self) -> None:
+        """Look again at resources whose sidecars have been lagging for long; called now and then."""
+        if self._lagging_since:
+            before = asyncio.get_running_loop().time() - verdicts.PATIENCE
+            for key in [key for key, since in self._lagging_since.items() if since <= before]:
+                # Once: from here on its status says so, and the acknowledgement that ends it is looked at anyway.
+                self._lagging_since[key] = math.inf
+                self.look_at(key)
 
     async def _handle(self, key: ResourceKey) -> None:
         known = self._catalogue.get(key)
         if known is None or not known.judged or not self._leading():
             return
         kind = self._kinds[key.kind]
-        wanted = conditions.status_of(kind, self._facts(known), known.status, datetime.now(UTC))
-        found = conditions.difference(kind, known.status, wanted)
+        now = asyncio.get_running_loop().time()
+        seen = known.status
+        wanted = conditions.status_of(kind, self._facts(known, now), seen, datetime.now(UTC))
+        found = conditions.difference(kind, seen, wanted)
         if found is Difference.NONE:
             return
-        now = asyncio.get_running_loop().time()
-        if now < self._settled_at and conditions.loses_sidecars(known.status, wanted):
+        if now < self._settled_at and conditions.forgets(seen, wanted):
             raise Later(self._settled_at - now)
         interval = {
             Difference.COUNTS: self._settings.status_interval,
@@ -152,8 +167,13 @@ class Reporter:
         )
         self._announcer.verdict(known, before, wanted)
 
-    def _facts(self, known: Known) -> Facts:
+    def _facts(self, known: Known, now: float) -> Facts:
         key, good = known.key, known.good
+        tally, pods = self._fleet.tally(key), self._pods(known)
+        if tally.propagated:
+            self._lagging_since.pop(key, None)
+        else:
+            self._lagging_since.setdefault(key, now)
         described = known.current or good
         problems: list[tuple[str, str]] = []
         for name in good.secrets if good else ():
@@ -169,8 +189,19 @@ class Reporter:
             suspended=bool(good and good.resource.spec.suspend),
             own={
                 **(self._kinds[key.kind].summarize(described.resource.spec) if described else {}),
-                **self._pods(known),
+                **pods,
             },
-            tally=self._fleet.tally(key),
+            tally=tally,
             secrets=tuple(problems),
+            shortcomings=_shortcomings(pods),
+            overdue=self._lagging_since.get(key) == math.inf,
+            kept=kept(good.resource, good.generation) if good is not None and not known.accepted else None,
         )
+
+
+def _shortcomings(pods: Mapping[str, conditions.JSON]) -> tuple[tuple[str, str], ...]:
+    missed, total = pods.get("missed", 0), pods.get("pods", 0)
+    if not missed:
+        return ()
+    text = f"{missed} of {total} pods run without their sidecar; restart their workloads, as in kubectl rollout restart"
+    return (("SidecarsMissed", text),)

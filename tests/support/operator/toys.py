@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from pillion.kinds.definition import API_VERSION, BlockDefinition, Kind
+from pillion.kinds.definition import API_VERSION, BlockDefinition, Kind, OwnCondition
 from pillion.kinds.model import JSON, SecretKeyRef, Spec
 from pillion.kinds.profile import profile_kind
 from pillion.kinds.violations import FieldPath, Violation, at
@@ -48,6 +48,10 @@ GAUGE: Kind[Any] = Kind(
     check=_check,
     relate=_claims,
     compile=lambda name, spec: {"name": name, "value": spec.value},
+    conditions={
+        "Calibrated": OwnCondition(summary="Whether it can be trusted.", normally=True),
+        "Stuck": OwnCondition(summary="True while it shows the same whatever happens."),
+    },
     summarize=lambda spec: {"value": spec.value},
     status_schema={"value": {"type": "integer"}, "hits": {"type": "integer"}, "last": {"type": "string"}},
 )

@@ -1,16 +1,21 @@
 """Statuses: what conditions say, when their time moves, and what is worth a write."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.kstatus import kstatus
 from tests.support.operator.toys import GAUGE
 
 from pillion.kinds.exchange import UnreadyReport
 from pillion.kinds.violations import FieldPath, Violation
-from pillion_operator.conditions import Difference, Facts, condition, difference, loses_sidecars, status_of
+from pillion_operator.conditions import OWN, Difference, condition, difference, forgets, status_of
 from pillion_operator.fleet import Tally
+from pillion_operator.hearing import Statement
+from pillion_operator.verdicts import Facts
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WRONG = Violation(path=FieldPath("spec.value"), value=13, rule="is unlucky", fix="use 12 or 14")
@@ -136,32 +141,51 @@ def test_long_messages_are_cut():
     assert message.endswith("…")
 
 
+def statement(**changes):
+    said = {"type": "", "status": True, "reason": "StoreFull", "messages": ("full",), "pods": ("p-1",), "count": 1}
+    return Statement(**(said | {"degrades": True, "stalls": False} | changes))
+
+
+STATEMENTS = (
+    statement(),
+    statement(type="Calibrated", status=False, reason="Drifted", messages=("adjust it",)),
+    statement(type="Stuck", reason="Rusty", messages=("oil it",), stalls=True),
+    statement(type="Unheard", reason="Odd", degrades=False),
+)
 tallies = st.builds(
-    lambda applied, more, refused, unready: Tally(
+    lambda applied, more, refused, unready, said: Tally(
         applied=applied,
         total=applied + more,
         lagging=("p",) if more else (),
         refusals=("no",) if refused and more else (),
-        unready=(("p", UnreadyReport(kind="Gauge", name="a", reason="R", message="m")),) if unready else (),
-        unready_count=int(unready),
+        unready=(("p", UnreadyReport(kind="Gauge", name="a", reason="R", message="m")),) if unready and applied else (),
+        unready_count=int(unready and applied > 0),
+        statements=said if applied else (),
     ),
     st.integers(0, 2),
     st.integers(0, 2),
     st.booleans(),
     st.booleans(),
+    st.lists(st.sampled_from(STATEMENTS), unique_by=lambda one: one.type, max_size=4).map(tuple),
 )
 many_facts = st.builds(
-    lambda generation, accepted, tally, suspended: facts(
+    lambda generation, accepted, good, secrets, **others: facts(
         generation=generation,
         accepted=accepted,
         violations=() if accepted else (WRONG,),
-        tally=tally,
-        suspended=suspended,
+        good_generation=generation if accepted else good * (generation - 1),
+        secrets=(("SecretMissing", "create it"),) if secrets else (),
+        kept=None if accepted or not good else {"generation": 1, "spec": "{}"},
+        **others,
     ),
     st.integers(1, 3),
     st.booleans(),
-    tallies,
+    st.integers(0, 1),
     st.booleans(),
+    tally=tallies,
+    suspended=st.booleans(),
+    overdue=st.booleans(),
+    shortcomings=st.sampled_from([(), (("SidecarsMissed", "restart them"),)]),
 )
 
 
@@ -186,25 +210,103 @@ def test_the_same_facts_are_never_worth_a_second_write(one):
     assert difference(GAUGE, status, status_of(GAUGE, one, status, NOON + timedelta(days=1))) is Difference.NONE
 
 
+def seen_by_kubectl(one, seen=None, generation=None):
+    """The object of which *one* is known, as the API server shows it."""
+    status = status_of(GAUGE, one, seen or {}, NOON)
+    return {"metadata": {"generation": generation or one.generation}, "status": status}
+
+
+def truth(one):
+    """What is to be said of a resource: by its facts, not by its conditions."""
+    tally = one.tally
+    works = not tally.unready and not (one.secrets and tally.total) and not any(s.stalls for s in tally.statements)
+    stuck = tally.propagated and any(s.stalls for s in tally.statements) and not tally.unready
+    waits_for_secret = bool(one.secrets and tally.total)
+    if not one.accepted or tally.refusals or (stuck and not waits_for_secret):
+        return "Failed"
+    return "Current" if tally.propagated and works else "InProgress"
+
+
 @given(many_facts)
 def test_kstatus_reads_every_status_right(one):
-    """The algorithm of kstatus (kubernetes-sigs/cli-utils, generic.go) as an oracle."""
-    status = status_of(GAUGE, one, {}, NOON)
-    by_type = {c["type"]: c["status"] for c in status["conditions"]}
-    if by_type.get("Stalled") == "True":
-        result = "Failed"
-    elif by_type["Ready"] != "True":
-        result = "InProgress"
-    else:
-        result = "Current"
+    assert kstatus(seen_by_kubectl(one)) == truth(one)
 
-    tally = one.tally
-    if not one.accepted or (not tally.propagated and tally.refusals):
-        assert result == "Failed"
-    elif not tally.propagated or tally.unready:
-        assert result == "InProgress"
-    else:
-        assert result == "Current"
+
+@given(many_facts)
+def test_kstatus_never_takes_the_status_of_an_earlier_generation_for_this_one(one):
+    assert kstatus(seen_by_kubectl(one, generation=one.generation + 1)) == "InProgress"
+
+
+def test_kstatus_takes_no_unseen_resource_for_a_finished_one():
+    assert kstatus({"metadata": {"generation": 1}, "status": {"observedGeneration": -1}}) == "InProgress"
+
+
+@given(many_facts)
+def test_every_trouble_says_what_it_is_about(one):
+    status = status_of(GAUGE, one, {}, NOON)
+    for found in status["conditions"]:
+        assert re.fullmatch("[A-Z][A-Za-z0-9]*", found["reason"])
+        trouble = found["type"] in ("Stale", "Degraded", "Stalled") or (found["status"] == "False")
+        assert found["message"] or not trouble
+    assert {c["type"] for c in status["conditions"]} <= {*OWN, *GAUGE.conditions}
+
+
+@given(many_facts)
+def test_stale_and_degraded_are_there_exactly_while_they_are_true(one):
+    status, tally = status_of(GAUGE, one, {}, NOON), one.tally
+    older = not one.accepted and bool(one.good_generation) and not one.suspended
+    behind = one.accepted and not tally.propagated and (bool(tally.refusals) or one.overdue)
+    complained = bool(tally.unready or (one.secrets and tally.total) or one.shortcomings)
+    complained |= any(s.degrades or s.stalls for s in tally.statements)
+
+    assert condition(status, "Stale").get("status") == ("True" if older or behind else None)
+    assert condition(status, "Degraded").get("status") == ("True" if complained else None)
+
+
+def test_stale_says_which_version_runs_and_how_to_end_it():
+    assert said(written(accepted=False, violations=(WRONG,), good_generation=1), "Stale") == (
+        "True", "LastGoodVersion", "generation 1 stays in force, the last one that was accepted; mend what Accepted names, or delete the resource to withdraw it",
+    )  # fmt: skip
+    lagging = Tally(applied=1, total=2, lagging=("p-2",))
+    assert said(written(tally=lagging), "Stale") is None
+    assert said(written(tally=lagging, overdue=True), "Stale")[1] == "Lagging"
+    refusing = msgspec.structs.replace(lagging, refusals=("logs: disk full",))
+    assert said(written(tally=refusing), "Stale")[1:] == (
+        "Refused", "p-2: the last good configuration stays in force, because this one cannot be run; see Propagated",
+    )  # fmt: skip
+
+
+def test_what_sidecars_complain_about_is_counted_and_named():
+    full = statement(pods=("p-1", "p-2", "p-3"), count=12, messages=("the store is full; make room",))
+    status = written(tally=Tally(applied=12, total=12, statements=(full,)))
+
+    assert said(status, "Degraded") == ("True", "StoreFull", "the store is full; make room (p-1, p-2, p-3 and 9 more)")
+    assert said(status, "Ready")[0] == "True"
+
+
+def test_a_resource_that_waits_for_a_person_is_stalled():
+    status = written(tally=Tally(applied=3, total=3, statements=(STATEMENTS[2],)))
+
+    assert said(status, "Stuck") == said(status, "Stalled") == ("True", "Rusty", "oil it (p-1)")
+    assert said(status, "Ready") == ("False", "Rusty", "oil it (p-1)")
+    lagging = Tally(applied=1, total=3, lagging=("p-2",), statements=(STATEMENTS[2],))
+    assert said(written(tally=lagging), "Stalled") is None  # what they say is about the version before
+
+
+def test_a_kinds_own_conditions_are_those_that_it_declares():
+    assert said(written(), "Calibrated") == ("True", "Calibrated", "")
+    assert said(written(), "Stuck") is None
+    assert said(written(tally=Tally()), "Calibrated") is None  # nobody has looked
+    odd = written(tally=Tally(applied=1, total=1, statements=(STATEMENTS[1], STATEMENTS[3])))
+    assert said(odd, "Calibrated") == ("False", "Drifted", "adjust it (p-1)")
+    assert said(odd, "Unheard") is None
+
+
+def test_the_version_in_force_is_kept_beside_a_refused_one():
+    held = {"generation": 1, "spec": "{}"}
+
+    assert written(accepted=False, violations=(WRONG,), good_generation=1, kept=held)["lastGood"] == held
+    assert "lastGood" not in written()
 
 
 BASE = written()
@@ -219,6 +321,9 @@ BASE = written()
         (written(seen=BASE, revision="e" * 64), Difference.COUNTS),
         (written(seen=BASE, tally=Tally(applied=2, total=3, lagging=("p",))), Difference.VERDICT),
         (written(seen=BASE, generation=3), Difference.VERDICT),
+        (written(seen=BASE, shortcomings=(("SidecarsMissed", "restart"),)), Difference.COUNTS),
+        (written(seen=BASE, tally=Tally(applied=3, total=3, statements=STATEMENTS[1:2])), Difference.COUNTS),
+        (written(seen=BASE, tally=Tally(applied=3, total=3, statements=STATEMENTS[2:3])), Difference.VERDICT),
         (written(seen=BASE, accepted=False, violations=(WRONG,)), Difference.VERDICT),
     ],
 )
@@ -233,8 +338,23 @@ def test_conditions_and_fields_of_other_writers_do_not_count():
     assert difference(GAUGE, seen, written(seen=seen)) is Difference.NONE
 
 
+def test_a_complaint_in_other_words_waits_for_the_figures():
+    seen = written(shortcomings=(("SidecarsMissed", "1 of 2"),))
+    again = written(seen=seen, shortcomings=(("SidecarsMissed", "1 of 3"),))
+
+    assert difference(GAUGE, seen, again) is Difference.FIGURES
+    assert difference(GAUGE, seen, written(seen=seen)) is Difference.COUNTS
+
+
+def test_a_complaint_that_is_not_heard_yet_after_a_restart_is_not_over():
+    complained = written(tally=Tally(applied=3, total=3, statements=STATEMENTS[:1]))
+
+    assert forgets(complained, written(seen=complained))
+    assert not forgets(BASE, written(seen=BASE, tally=Tally(applied=3, total=3, statements=STATEMENTS[:1])))
+
+
 def test_a_dip_after_a_restart_is_recognised():
-    assert loses_sidecars(BASE, written(seen=BASE, tally=Tally(applied=1, total=1)))
-    assert not loses_sidecars(BASE, written(seen=BASE, tally=Tally(applied=4, total=4)))
-    assert not loses_sidecars(BASE, written(seen=BASE, generation=3, tally=Tally()))
-    assert not loses_sidecars(BASE, written(seen=BASE, accepted=False, violations=(WRONG,), tally=Tally()))
+    assert forgets(BASE, written(seen=BASE, tally=Tally(applied=1, total=1)))
+    assert not forgets(BASE, written(seen=BASE, tally=Tally(applied=4, total=4)))
+    assert not forgets(BASE, written(seen=BASE, generation=3, tally=Tally()))
+    assert not forgets(BASE, written(seen=BASE, accepted=False, violations=(WRONG,), tally=Tally()))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pillion.kinds.exchange import Acknowledgement, Observation, UnreadyReport
 from pillion_operator.catalogue import ResourceKey
-from pillion_operator.fleet import Facts, Fleet, add_up
+from pillion_operator.fleet import Facts, Fleet
+from pillion_operator.hearing import add_up
 
 NAMES = ("a", "b", "c")
 KEYS = [ResourceKey("Gauge", "shop", name) for name in NAMES]
