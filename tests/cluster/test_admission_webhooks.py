@@ -25,6 +25,7 @@ from pillion.kinds import registry
 pytestmark = pytest.mark.slow
 
 ASKS = {"pillion.dev/inject": "true"}
+EVICTION = DEPLOY / "optional" / "eviction.yaml"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 STRICT = {"pillion.dev/failure-policy": "strict"}
 MEANING = [bad for bad in BAD if bad.by == "meaning"]
@@ -35,13 +36,13 @@ WRONG = policy("wrong", 5, rules=[{"name": "a", "limits": [{"requests": 5, "per"
 def gate_of_module(cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gate")
     install(cluster, folder)
-    cluster.kubectl.run("apply", "--server-side", f"--filename={DEPLOY / 'optional'}")
+    cluster.kubectl.run("apply", "--server-side", f"--filename={EVICTION}")
     flags = ("--repair=evict", "--repair-interval=1", "--eviction-pause=0", "--figures-interval=0")
     operator = OperatorProcess(asyncio.run(account_access(cluster)), folder, *QUICK, *flags, own_authority=True)
     with installed(cluster, configurations(operator.webhooks)):
         yield operator
     operator.stop()
-    cluster.kubectl.run("delete", f"--filename={DEPLOY / 'optional'}")
+    cluster.kubectl.run("delete", f"--filename={EVICTION}")
 
 
 @pytest.fixture

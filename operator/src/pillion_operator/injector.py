@@ -1,6 +1,6 @@
 """Gives a pod the sidecar of this installation: the pure injection with the installation's own defaults filled in.
 
-Admission and the search for missed pods share one, so that they never disagree about a pod.
+Admission and the search for missed pods share one, so that they never disagree about a pod. The policy by which an API server injects alone is made of the same settings.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 
 from pillion.version import VERSION
 from pillion_operator import settings as operator_settings
+from pillion_operator.injection import policy
 from pillion_operator.injection.patch import Injection, inject
 from pillion_operator.namespaces import Namespace
 from pillion_operator.settings import Settings
@@ -32,3 +33,9 @@ class Injector:
             operator_url=self._url,
             version=VERSION,
         )
+
+
+def injection_policy(settings: Settings) -> str:
+    """Give the manifest of the policy that injects as *settings* say."""
+    defaults, url = operator_settings.sidecar_options(settings), operator_settings.operator_url(settings)
+    return policy.manifest(defaults, url, VERSION, settings.namespace)

@@ -6,6 +6,7 @@ import jsonpatch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.operator.pods import IMPOSSIBLE, PODS, pod
 
 from pillion_operator.injection import sidecar
 from pillion_operator.injection.forms import OWN_FOLDERS
@@ -29,45 +30,6 @@ def run(pod, namespace_labels=None, namespace_annotations=None):
 
 def patched(pod, **where):
     return jsonpatch.apply_patch(pod, list(run(pod, **where).patch))
-
-
-def pod(*containers, **spec):
-    return {
-        "metadata": {"name": "p"},
-        "spec": {"containers": list(containers) or [{"name": "app", "image": "app"}], **spec},
-    }
-
-
-PODS = {
-    "plain": pod(),
-    "no labels, no name, no annotations": {"metadata": {}, "spec": {"containers": [{"name": "app", "image": "app"}]}},
-    "several containers": pod(
-        {"name": "a", "image": "a"}, {"name": "b", "image": "b", "env": [{"name": "X", "value": "1"}]}
-    ),
-    "init containers": pod(
-        initContainers=[{"name": "migrate", "image": "m"}, {"name": "warm", "image": "w", "env": []}]
-    ),
-    "another native sidecar": pod(initContainers=[{"name": "istio-proxy", "image": "i", "restartPolicy": "Always"}]),
-    "old-style sidecar": pod({"name": "app", "image": "a"}, {"name": "cloudsql-proxy", "image": "c"}),
-    "read-only root": pod(
-        {
-            "name": "app",
-            "image": "a",
-            "securityContext": {"readOnlyRootFilesystem": True},
-            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-        },
-        volumes=[{"name": "tmp", "emptyDir": {}}],
-    ),
-    "ephemeral volume": pod(
-        volumes=[
-            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}}
-        ]
-    ),
-    "job": pod(restartPolicy="Never"),
-    "runs as root": pod(securityContext={"runAsUser": 0}),
-    "own variables": pod({"name": "app", "image": "a", "env": [{"name": "PILLION_URL", "value": "http://elsewhere"}]}),
-    "a token of its own": pod(automountServiceAccountToken=False, serviceAccountName="app"),
-}
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -157,18 +119,9 @@ def test_a_pod_that_runs_as_root_gets_a_sidecar_that_does_not():
     assert patched(PODS["runs as root"])["spec"]["initContainers"][0]["securityContext"]["runAsUser"] == 65532
 
 
-@pytest.mark.parametrize(
-    ("spec", "reason"),
-    [
-        (pod(hostNetwork=True), "HostNetwork"),
-        (pod(os={"name": "windows"}), "Windows"),
-        (pod(nodeSelector={"kubernetes.io/os": "windows"}), "Windows"),
-        (pod({"name": "pillion", "image": "x"}), "NameTaken"),
-        (pod(volumes=[{"name": "pillion-data", "emptyDir": {}}]), "NameTaken"),
-        (pod({"name": "app", "image": "x", "ports": [{"containerPort": 3700}]}), "PortTaken"),
-    ],
-)
-def test_what_cannot_work_is_let_through_with_the_reason(spec, reason):
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_cannot_work_is_let_through_with_the_reason(name):
+    spec, reason = IMPOSSIBLE[name]
     outcome = run(spec)
 
     assert (outcome.patch, outcome.reason) == ((), reason)

@@ -144,7 +144,7 @@ def _operations(
         else:
             yield {"op": "add", "path": "/spec/initContainers", "value": [sidecar]}
         if metadata.get("annotations"):
-            yield {"op": "add", "path": f"/metadata/annotations/{_escape(INJECTED_ANNOTATION)}", "value": version}
+            yield {"op": "add", "path": f"/metadata/annotations/{escape(INJECTED_ANNOTATION)}", "value": version}
         else:
             yield {"op": "add", "path": "/metadata/annotations", "value": {INJECTED_ANNOTATION: version}}
 
@@ -169,6 +169,6 @@ def _append(path: str, present: list[JSON] | None, items: list[JSON]) -> Iterato
         yield {"op": "add", "path": f"{path}/-", "value": item}
 
 
-def _escape(token: str) -> str:
+def escape(token: str) -> str:
     """Escape a JSON Pointer token (RFC 6901)."""
     return token.replace("~", "~0").replace("/", "~1")
