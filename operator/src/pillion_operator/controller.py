@@ -5,14 +5,14 @@ loop, so nothing here takes a lock; work on one namespace is never done twice at
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from pillion.kinds.exchange import Acknowledgement
-from pillion_operator.catalogue import Catalogue, ResourceKey, Vocabulary
+from pillion_operator.catalogue import Catalogue, Known, ResourceKey, Vocabulary
 from pillion_operator.distribution import Distribution, Subscription
 from pillion_operator.fleet import Facts, Fleet, PodUid
 from pillion_operator.reporting import Reporter
@@ -40,6 +40,7 @@ class Controller:
         fleet: the sidecars.
         secrets: Secret values.
         reporter: the writer of statuses.
+        recall: puts an earlier version of a refused resource in force that has none.
         departure_grace: seconds for which a sidecar that left still counts.
         queues: metrics of the work queue.
         registry: where metrics are registered.
@@ -53,6 +54,7 @@ class Controller:
         fleet: Fleet,
         secrets: SecretStore,
         reporter: Reporter,
+        recall: Callable[[Known], Awaitable[bool]],
         departure_grace: float,
         queues: QueueMetrics,
         registry: CollectorRegistry,
@@ -61,9 +63,11 @@ class Controller:
         self._fleet = fleet
         self._secrets = secrets
         self._reporter = reporter
+        self._recall = recall
         self._grace = departure_grace
         self._dirty_since: dict[str, float] = {}
         self._resting: dict[str, float] = {}
+        self._unrecalled: dict[str, set[ResourceKey]] = {}
         self._log = structlog.get_logger("controller")
         self.complete = asyncio.Event()
         self.distribution = Distribution(vocabulary, catalogue, fleet, secrets)
@@ -200,6 +204,12 @@ class Controller:
         dirty_since = self._dirty_since.pop(namespace, None)
         try:
             changed, failures = self._catalogue.relate(namespace)
+            changed |= self._unrecalled.pop(namespace, set())
+            try:
+                await self._recall_lost(changed)
+            except BaseException:
+                self._unrecalled[namespace] = changed
+                raise
             self._look_at(changed)
             for failure in failures:
                 self._log.error("a kind failed to judge its resources", namespace=namespace, error=str(failure))
@@ -216,6 +226,13 @@ class Controller:
             self._resting[namespace] = 2 * ended - began
         if published.offered and dirty_since is not None:
             self._published.observe(loop.time() - dirty_since)
+
+    async def _recall_lost(self, changed: Iterable[ResourceKey]) -> None:
+        """Look for the last good versions of refused resources before anything is published: a sidecar that runs one is not to lose it for a moment."""
+        for key in changed:
+            known = self._catalogue.get(key)
+            if known is not None and known.good is None and known.generation > 1:
+                await self._recall(known)
 
     def _namespace_changed(self, namespace: str) -> None:
         self._dirty_since.setdefault(namespace, asyncio.get_running_loop().time())

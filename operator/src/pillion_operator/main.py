@@ -23,6 +23,7 @@ from pillion_operator.catalogue import Catalogue, Known, Vocabulary
 from pillion_operator.controller import Controller
 from pillion_operator.fleet import Fleet
 from pillion_operator.gatekeeping import Gatekeeper
+from pillion_operator.history import History
 from pillion_operator.lease import Leadership
 from pillion_operator.peers import Peers
 from pillion_operator.reporting import Reporter
@@ -115,6 +116,7 @@ class Operator:
             fleet=fleet,
             secrets=self._secrets,
             reporter=self._reporter,
+            recall=History(api, vocabulary.kinds, catalogue).recall,
             departure_grace=settings.departure_grace,
             queues=queues,
             registry=registry,

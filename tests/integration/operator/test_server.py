@@ -1,6 +1,7 @@
 """The listener for sidecars over real sockets: full, starting, stopping, and readers that do not read. Who gets in is another test's business."""
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -54,6 +55,7 @@ class World:
             fleet=fleet,
             secrets=SecretStore(None, 15.0, lambda _: None),
             reporter=Reporter(),
+            recall=AsyncMock(return_value=False),
             departure_grace=15.0,
             queues=QueueMetrics(registry),
             registry=registry,

@@ -1,6 +1,7 @@
 """The control loop: what it does with events that nobody foresaw, with Secrets nobody needs any more, and with namespaces that are large."""
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -39,6 +40,7 @@ class World:
             fleet=self.fleet,
             secrets=self.secrets,
             reporter=self.reporter,
+            recall=AsyncMock(return_value=False),
             departure_grace=0.0,
             queues=QueueMetrics(registry),
             registry=registry,
