@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import kopf
 import structlog
-from kopf._core.reactor.inventory import (
-    ResourceMemories,
-    ResourceMemory,
-)  # the type of a public parameter, without a public name
+
+# Types of public parameters, without public names.
+from kopf._core.engines.peering import Identity
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from pillion.kinds.definition import GROUP, VERSION, Kind
@@ -152,6 +152,8 @@ class Watcher:
             registry=registry,
             settings=_settings(),
             memories=_Forgetful(),
+            # Unused without peers, but kopf would look for the name of the user, and the user of a container has none.
+            identity=Identity("pillion-operator"),
             clusterwide=True,
             standalone=True,
             stop_flag=self._stop,
