@@ -67,7 +67,7 @@ lock: $(READY) ## Compile the locks from pyproject.toml
 
 tools: $(READY) ## Build the Kubernetes programs of the tests (minutes once, then cached)
 	@$(BIN)/python -m tests.support.cluster build || echo "cluster tests will be skipped; the reason stands above"
-	@$(BIN)/python -m tests.support.cluster build helm || echo "chart tests will be skipped; the reason stands above"
+	@$(BIN)/python -m tests.support.cluster build helm promql || echo "chart tests will be skipped; the reason stands above"
 
 clean: ## Remove what the targets made inside the tree
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .pillion build dist sidecars/src/*.egg-info
