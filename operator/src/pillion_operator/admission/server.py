@@ -97,10 +97,12 @@ class AdmissionServer:
             buckets=_BUCKETS,
             registry=registry,
         )
-        application = web.Application()
-        application.router.add_post(PODS_PATH, self._answering("pods", self._pods))
-        application.router.add_post(RESOURCES_PATH, self._answering("resources", self._resources))
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=3.0)
+        self._routes = {
+            PODS_PATH: self._answering("pods", self._pods),
+            RESOURCES_PATH: self._answering("resources", self._resources),
+        }
+        # Two fixed paths need no router, and without one a review costs a fifth less.
+        self._runner = web.ServerRunner(web.Server(self._dispatch, access_log=None), shutdown_timeout=3.0)
         self.port = 0
 
     async def start(self) -> None:
@@ -119,12 +121,20 @@ class AdmissionServer:
         """Answer what is in hand and stop listening."""
         await self._runner.cleanup()
 
+    async def _dispatch(self, request: web.BaseRequest) -> web.Response:
+        route = self._routes.get(request.path)
+        if route is None:
+            return _answer(_Problem(404, "not-found", "Not found", f"reviews go to {' or '.join(self._routes)}"))
+        if request.method != "POST":
+            return _answer(_Problem(405, "method-not-allowed", "Method not allowed", "reviews are POSTed"))
+        return await route(request)
+
     def _answering(
         self, webhook: str, judge: Callable[[Request], Awaitable[tuple[bytes, str]]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+    ) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
         seconds = self._seconds.labels(webhook)
 
-        async def answer(request: web.Request) -> web.Response:
+        async def answer(request: web.BaseRequest) -> web.Response:
             began = time.perf_counter()
             outcome = "failed"
             self._at_once += 1
@@ -196,7 +206,7 @@ class _Answer(msgspec.Struct):
     response: _Response
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.BaseRequest) -> bytes:
     if (request.content_length or 0) > MAX_BODY:
         raise _too_large()
     body = bytearray()
@@ -223,7 +233,7 @@ def _answer(problem: _Problem) -> web.Response:
         "status": problem.status,
         "detail": problem.detail,
     }
-    headers = {"Retry-After": "1"} if problem.status == 503 else {}
+    headers = {503: {"Retry-After": "1"}, 405: {"Allow": "POST"}}.get(problem.status, {})
     return web.Response(
         status=problem.status, body=msgspec.json.encode(body), content_type="application/problem+json", headers=headers
     )
