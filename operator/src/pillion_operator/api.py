@@ -31,7 +31,7 @@ METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s
 TIMEOUT: Final = 10.0
 """Seconds for one call. The API server itself gives a request up to 60 s; a control loop is better served by trying again."""
 
-PAGE: Final = 500
+PAGE: Final = 250
 """Objects per page of a list, as client-go does it."""
 
 
@@ -73,6 +73,11 @@ class _Listed(msgspec.Struct):
 
 class _ListMeta(msgspec.Struct, rename="camel"):
     continue_: str = msgspec.field(default="", name="continue")
+
+
+class _ObjectList(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[JSON] | None
 
 
 class _MetadataList(msgspec.Struct):
@@ -208,6 +213,18 @@ class Api:
         query = {"fieldManager": manager, "force": "true"}
         data = await self.request("PATCH", path, resource=resource, body=body, query=query, content_type=APPLY)
         return msgspec.json.decode(data)
+
+    async def list_objects(self, plural: str) -> AsyncIterator[JSON]:
+        """Yield every resource of a kind, page by page, as of one moment."""
+        query = {"limit": str(PAGE)}  # with resourceVersion=0, as below, some API servers pass over the limit
+        while True:
+            data = await self.request("GET", collection(plural), resource=plural, query=query, timeout=60.0)
+            page = msgspec.json.decode(data, type=_ObjectList)
+            for document in page.items or ():
+                yield document
+            if not page.metadata.continue_:
+                return
+            query["continue"] = page.metadata.continue_
 
     async def list_metadata(self, plural: str) -> AsyncIterator[ListedMetadata]:
         """Yield name and version of every resource of a kind, page by page, from the API server's cache."""

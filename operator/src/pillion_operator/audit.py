@@ -1,8 +1,10 @@
 """Does the operator know what the API server holds? A list of names and versions tells, independently of the watches.
 
-A watch can die silently, and a watcher that lists anew never tells what was deleted meanwhile. So the list is compared with the catalogue: once at the start, until
-nothing is missing, which is the moment from which it is safe to publish (a snapshot compiled from half the resources would withdraw the other half); then once a
-minute. What the watch owes for longer than a moment is fetched, counted, and told as if the watch had told it.
+A watch can die silently, and a watcher that lists anew never tells what was deleted meanwhile. So the list is compared with the catalogue: at the start, once all
+resources have been read, until nothing is missing, which is the moment from which it is safe to publish (a snapshot compiled from half the resources would withdraw
+the other half); then once a minute. What the watch owes for longer than a moment is fetched, counted, and told as if the watch had told it.
+
+The start reads for itself and does not wait for the watch: a page of a list costs a tenth of as many events.
 """
 
 import asyncio
@@ -26,6 +28,8 @@ FIRST_PAUSE: Final = 0.05
 LAST_PAUSE: Final = 1.0
 FIRST_PATIENCE: Final = 10.0
 """Seconds that the watches have at the start before the audit begins to fetch what they have not told."""
+BREATH: Final = 25
+"""Resources that are taken at the start in one turn of the loop, about 5 ms: reviews and streams are answered between."""
 REPAIR_LIMIT: Final = 200
 """Resources that one audit fetches; the rest waits for the next."""
 
@@ -102,8 +106,12 @@ class Audit:
     async def _first(self) -> None:
         began = time.monotonic()
         pause = FIRST_PAUSE
+        loaded = False
         while True:
             try:
+                if not loaded:
+                    await self._load()
+                    loaded = True
                 owed = await self._owed()
                 if owed and time.monotonic() > began + FIRST_PATIENCE:
                     await self._repair(owed)
@@ -123,6 +131,24 @@ class Audit:
                 self._complain(error)
                 await self._sleep(max(LAST_PAUSE, error.retry_after))
 
+    async def _load(self) -> None:
+        """Read everything there is; what the watch has told meanwhile is newer and stays."""
+        for kind in self._kinds:
+            count = 0
+            try:
+                async for document in self._api.list_objects(kind.plural):
+                    document["kind"] = kind.kind  # items of a list need not say it
+                    metadata = document["metadata"]
+                    key = ResourceKey(kind.kind, metadata.get("namespace", ""), metadata["name"])
+                    if self._differs(key, _Listed(metadata["uid"], version_of(metadata), there=True)):
+                        self._changed(document)
+                    count += 1
+                    if count % BREATH == 0:
+                        await asyncio.sleep(0)
+            except ApiError as error:
+                if error.status != 404:  # 404: its CRD is not installed (yet)
+                    raise
+
     async def _owed(self) -> dict[ResourceKey, _Listed]:
         """Give the resources on which catalogue and API server differ, as they are listed, or as they are known where they are not listed."""
         owed: dict[ResourceKey, _Listed] = {}
@@ -131,9 +157,12 @@ class Audit:
             try:
                 async for item in self._api.list_metadata(kind.plural):
                     key = ResourceKey(kind.kind, item.namespace, item.name)
-                    seen.add(key)
                     version = int(item.resource_version) if item.resource_version.isdecimal() else 0
-                    owed[key] = _Listed(item.uid, version, there=True)
+                    known = self._catalogue.get(key)
+                    # The catalogue's own key, so that thousands of names are not held twice.
+                    seen.add(key if known is None else known.key)
+                    if self._differs(key, listed := _Listed(item.uid, version, there=True)):
+                        owed[key] = listed
             except ApiError as error:
                 if error.status != 404:  # 404: its CRD is not installed (yet)
                     raise

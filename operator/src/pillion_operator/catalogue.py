@@ -8,6 +8,8 @@ It holds no Secret, no sidecar and no status to be; see `fleet` and `conditions`
 """
 
 import hashlib
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -68,7 +70,7 @@ class Known(msgspec.Struct, kw_only=True):
     generation: int
     version: int
     told: bytes
-    """The object's status as JSON: thousands of decoded ones would be half of the process's memory."""
+    """The object's status, packed: thousands of decoded ones would be half of the process's memory."""
     current: Compiled | None = None
     """The generation as it is; None where it fails a check of its own."""
     own: tuple[Violation, ...] = ()
@@ -83,11 +85,11 @@ class Known(msgspec.Struct, kw_only=True):
     @property
     def status(self) -> JSON:
         """The object's status as it was last seen, or written; a copy."""
-        return msgspec.json.decode(self.told)
+        return msgspec.json.decode(zlib.decompress(self.told))
 
     @status.setter
     def status(self, status: JSON) -> None:
-        self.told = msgspec.json.encode(status)
+        self.told = _packed(status)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -156,9 +158,11 @@ class Catalogue:
         *trusted*, because it was just read (after a restore of etcd versions begin anew).
         """
         metadata = document["metadata"]
-        key = ResourceKey(document["kind"], metadata.get("namespace", ""), metadata["name"])
+        # Of these two there are few, however many resources there are.
+        kind, namespace = sys.intern(document["kind"]), sys.intern(metadata.get("namespace", ""))
+        key = ResourceKey(kind, namespace, metadata["name"])
         uid, generation = metadata.get("uid", ""), int(metadata.get("generation", 0))
-        version, told = version_of(metadata), msgspec.json.encode(document.get("status") or {})
+        version, told = version_of(metadata), _packed(document.get("status") or {})
         known = self.get(key)
         if known is not None and version < known.version and not trusted:
             return key, Change(meaning=False, status=False)
@@ -269,6 +273,11 @@ def version_of(metadata: Mapping[str, JSON]) -> int:
     """Read a resourceVersion as the number that it is (Kubernetes guarantees its order since 1.35, and always kept it for one resource type)."""
     text = str(metadata.get("resourceVersion", ""))
     return int(text) if text.isdecimal() else 0
+
+
+def _packed(status: JSON) -> bytes:
+    """Give a status in a quarter of its size; equal statuses give equal bytes, since the API server always orders fields alike."""
+    return zlib.compress(msgspec.json.encode(status), 1)
 
 
 def _currents(known: Iterable[Known]) -> list[Resource]:

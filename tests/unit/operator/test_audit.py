@@ -18,7 +18,8 @@ class Server:
     def __init__(self, *documents):
         self.documents = {d["metadata"]["name"]: d for d in documents}
         self.trouble = None
-        self.reads = 0
+        self.reads = self.lists = 0
+        self.unlisted = set()  # appeared after the first list
 
     async def list_metadata(self, plural):
         assert plural == "gauges"
@@ -29,6 +30,15 @@ class Server:
             yield ListedMetadata(
                 name=m["name"], namespace=m["namespace"], uid=m["uid"], resource_version=m["resourceVersion"]
             )
+
+    async def list_objects(self, plural):
+        assert plural == "gauges"
+        if self.trouble:
+            raise self.trouble
+        self.lists += 1
+        for document in list(self.documents.values()):
+            if document["metadata"]["name"] not in self.unlisted:
+                yield document
 
     async def get(self, path, *, resource):  # noqa: ARG002
         self.reads += 1
@@ -77,8 +87,26 @@ async def test_an_empty_cluster_is_known_at_once():
     assert world.pauses == []
 
 
-async def test_nothing_is_complete_before_the_watch_has_told_everything():
+async def test_the_start_reads_everything_itself():
     world = World(gauge("a", 1), gauge("b", 2))
+    await world.audit._first()
+
+    assert world.values() == {"a": 1, "b": 2}
+    assert (world.server.lists, world.server.reads, world.missed()) == (1, 0, 0)
+    assert world.pauses == []
+
+
+async def test_what_the_watch_told_before_the_start_has_read_it_stays_where_it_is_newer():
+    world = World(gauge("a", 1, version=5))
+    world.catalogue.observe(gauge("a", 2, version=6))
+    await world.audit._first()
+
+    assert world.values() == {"a": 2}
+
+
+async def test_nothing_is_complete_before_the_watch_has_told_what_appeared_meanwhile():
+    world = World(gauge("a", 1), gauge("b", 2))
+    world.server.unlisted = {"a", "b"}
     told = iter([gauge("a", 1), gauge("b", 2)])
 
     def tell():
@@ -95,6 +123,7 @@ async def test_nothing_is_complete_before_the_watch_has_told_everything():
 async def test_a_watch_that_tells_nothing_at_the_start_is_replaced_by_reading(monkeypatch):
     monkeypatch.setattr(audit, "FIRST_PATIENCE", 0.0)
     world = World(gauge("a", 1))
+    world.server.unlisted = {"a"}
     await world.audit._first()
 
     assert world.values() == {"a": 1}
