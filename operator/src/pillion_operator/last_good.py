@@ -13,6 +13,7 @@ import msgspec
 
 from pillion.kinds.crd import LAST_GOOD, MAX_LAST_GOOD
 from pillion.kinds.definition import API_VERSION
+from pillion.kinds.model import Model
 from pillion.kinds.resource import Resource
 
 JSON = Any
@@ -22,8 +23,23 @@ FIELD: Final = LAST_GOOD
 
 def kept(good: Resource, generation: int) -> dict[str, JSON] | None:
     """Give what is kept of a version; None for one that is too large to stand in an object twice."""
-    spec = msgspec.json.encode(good.spec, order="sorted").decode()
+    spec = msgspec.json.encode(_manifest(good.spec), order="sorted").decode()
     return {"generation": generation, "spec": spec} if len(spec) <= MAX_LAST_GOOD else None
+
+
+def _manifest(value: object) -> JSON:
+    """Write a model as a manifest would: what is absent is left out, while a null that somebody wrote into a free-form field stays."""
+    match value:
+        case Model():
+            fields = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+            given = ((name, getattr(value, field)) for name, field in fields)
+            return {name: _manifest(item) for name, item in given if item is not None}
+        case Mapping():
+            return {name: _manifest(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_manifest(item) for item in value]
+        case _:
+            return value
 
 
 def document_of(kind: str, namespace: str, name: str, status: Mapping[str, JSON]) -> tuple[dict[str, JSON], int] | None:

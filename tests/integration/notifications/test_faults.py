@@ -28,12 +28,15 @@ async def test_a_mail_server_that_comes_back_gets_everything(tmp_path):
         await server.down()
         accepted = {(await block.block._sending.accept(PLAIN)).id for _ in range(5)}
         await block.until(lambda: any("mail server" in one.name for one in block.conditions))
+        told = {(one.name, one.type, one.status, one.reason, one.degrades) for one in block.block.reports()}
+        assert ("plain", "ChannelReady", False, "ServerUnreachable", True) in told
         await server.up()
 
         mails = await server.arrived(5)
 
         assert {mail.message["Message-ID"].split("@")[0].strip("<") for mail in mails} == accepted
         await block.until(lambda: not list(block.conditions))
+        assert not list(block.block.reports())
 
 
 async def test_a_missing_secret_holds_messages_until_it_is_there(tmp_path):
@@ -45,6 +48,7 @@ async def test_a_missing_secret_holds_messages_until_it_is_there(tmp_path):
             await block.block._sending.accept(PLAIN)
             status = block.block.statistics().delivery.destinations[0]
             assert {one.reason for one in prepared.unready} == {"SecretMissing"}
+            assert {(one.type, one.reason) for one in block.block.reports()} == {("ChannelReady", "SecretMissing")}
             assert 'Secret "smtp" does not exist' in status.hold
             assert (status.backlog, server.connections) == (1, 0)
 
@@ -120,6 +124,11 @@ async def test_a_template_that_nobody_checked_cannot_stop_the_service(tmp_path):
         assert isinstance(results[1], Problem)
         assert (results[1].status, results[1].type.rpartition("/")[2]) == (422, "not-renderable")
         assert block.sample("pillion_notifications_renderer_kills_total") == 1
+        (told,) = block.block.reports()
+        assert (told.name, told.type, told.status, told.reason) == ("bomb", "Renders", False, "RenderFailed")
+        assert "en text" in told.message
+        await block.apply(wanted)
+        assert not list(block.block.reports())  # it may have been mended
 
 
 CHILD = """

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from pillion.kinds.exchange import Acknowledgement, SnapshotMessage
+from pillion.kinds.exchange import Acknowledgement, ConditionReport, SnapshotMessage
 from pillion.runtime.block import Unready
 from pillion.runtime.conditions import Conditions
 from pillion.runtime.host import CONFIGURATION, ApplyResult
+from pillion.runtime.journal import CONCEALED
 from pillion.runtime.last_known_good import LastKnownGood
 from pillion.runtime.stream import ConfigurationStream, StreamSettings
 
@@ -103,13 +104,14 @@ class Sidecar:
         self.answers = {}
         (folder / "token").write_text("token-one\n")
         self.folder = folder
-        self.figures = {}
+        self.figures, self.reports = {}, ()
         given = {"url": operator.url, "token_file": folder / "token", "observe_every": 60.0} | settings
         self.stream = ConfigurationStream(
             StreamSettings(**given),
             self.apply,
             self.conditions,
             observe=lambda: self.figures,
+            report=lambda: self.reports,
             last_known_good=LastKnownGood(folder / "last.json", self.conditions),
             sleep=self.sleep,
             chance=random.Random(7),
@@ -314,6 +316,23 @@ async def test_figures_are_told_when_they_move_and_only_then(operator, tmp_path)
 
     assert len(operator.acks) == 2
     assert operator.acks[1].observed[0].figures == {"hits": 3}
+
+
+async def test_what_is_wrong_is_told_when_it_begins_and_when_it_is_over_without_secrets(operator, tmp_path):
+    sidecar = Sidecar(operator, tmp_path, observe_every=0.02)
+    operator.scripts = [[snapshot(1), "hang"]]
+    async with sidecar.running():
+        await operator.until(lambda: operator.acks)
+        CONCEALED.replace([b"a-secret-value"])
+        message = "535 no such user: a-secret-value"
+        sidecar.reports = (ConditionReport(kind="K", name="n", type="T", reason="R", message=message),)
+        await operator.until(lambda: len(operator.acks) == 2)
+        sidecar.reports = ()
+        await operator.until(lambda: len(operator.acks) == 3)
+        CONCEALED.replace([])
+
+    assert [one.message for one in operator.acks[1].conditions] == ["535 no such user: [redacted]"]
+    assert operator.acks[2].conditions == ()
 
 
 async def test_long_lists_are_cut_to_what_an_acknowledgement_may_hold(operator, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from tests.support.receivers import SECRET, Receiver, receiving
-from tests.support.serving import running
+from tests.support.serving import FixedClock, running
 from tests.support.webhooks import Surroundings, manifest, other_secret, webhooks
 
 from pillion.version import VERSION
@@ -151,12 +151,43 @@ async def test_gone_disables_the_endpoint_until_it_is_enabled(tmp_path, session)
                 (endpoint,) = (await response.json())["endpoints"]
             assert (endpoint["state"], endpoint["reason"]) == ("disabled", "410 Gone: the receiver wants no more")
             assert endpoint["backlog"] == 1
+            (told,) = block.block.reports()
+            assert (told.name, told.type, told.reason, told.stalls) == ("one", "Disabled", "ReceiverWantsNoMore", True)
+            assert "endpoints/one:enable" in told.message
             async with session.post(f"{url}/v1/webhooks/endpoints/one:enable") as response:
                 assert (await response.json())["state"] == "active"
+            assert not list(block.block.reports())
             await block.until(lambda: block.status("one").succeeded == 1)
             async with session.post(f"{url}/v1/webhooks/endpoints/onne:enable") as response:
                 assert response.status == 404
                 assert 'did you mean "one"?' in (await response.json())["detail"]
+
+
+async def test_an_endpoint_that_nothing_reaches_is_told_in_words_that_stay_the_same(tmp_path, session):
+    async with receiving(Receiver()) as receiver:
+        receiver.answers = [(500, {}, b"")]
+        async with webhooks(tmp_path, manifest("one", receiver.url)) as (block, url):
+            await publish(session, url)
+            await block.until(lambda: block.status("one").retries == 1)
+            assert not list(block.block.reports())  # it may be back in a moment
+            await block.block._machine.tidy()
+            clock = block.block._clock
+            moments = [clock.wall_ns() + minutes * 60 * 10**9 for minutes in (6, 7)]
+            told = []
+            for moment in moments:
+                block.block._clock = FixedClock(moment)
+                told += block.block.reports()
+            assert told[0] == told[1]
+            assert (told[0].type, told[0].reason, told[0].degrades) == ("", "NothingDelivered", True)
+
+
+async def test_two_secrets_are_told_as_a_rotation(tmp_path):
+    async with webhooks(tmp_path, manifest("one", "https://receiver.example/")) as (block, _):
+        assert not list(block.block.reports())
+        both = f"{SECRET} {other_secret(7)}".encode()
+        await block.apply(manifest("one", "https://receiver.example/"), secrets={"hook": {"key": both}})
+        (told,) = block.block.reports()
+        assert (told.type, told.status, told.degrades) == ("SecretRotating", True, False)
 
 
 async def test_retry_after_holds_the_whole_endpoint(tmp_path, session):

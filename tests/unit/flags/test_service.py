@@ -421,3 +421,18 @@ async def test_metrics_are_bounded_by_what_is_defined(clock):
         assert line in text
     assert "made-up" not in text
     assert block.statistics()["notFound"] == 5
+
+
+async def test_a_flag_past_its_date_is_told(block):
+    await configure(block, {"old": STATIC | {"expires": "2026-12-01"}, "young": STATIC | {"expires": "2099-01-01"}})
+
+    (told,) = block.reports()
+
+    assert (told.kind, told.name, told.type, told.status, told.degrades) == (
+        "FeatureFlag",
+        "old",
+        "Expired",
+        True,
+        False,
+    )
+    assert told.message.startswith("expired on 2026-12-01; remove the flag")

@@ -1,6 +1,7 @@
 """The control loop: what it does with events that nobody foresaw, with Secrets nobody needs any more, and with namespaces that are large."""
 
 import asyncio
+import time
 from unittest.mock import AsyncMock
 
 import pytest
@@ -66,6 +67,9 @@ async def test_a_deletion_that_is_told_twice_is_one(world):
 
 async def test_a_large_namespace_rests_as_long_as_it_takes(world, monkeypatch):
     monkeypatch.setattr(module, "REST_ABOVE", 0.0)
+    relate = world.catalogue.relate
+    # Slow enough that the second turn comes well within the rest.
+    monkeypatch.setattr(world.catalogue, "relate", lambda namespace: (time.sleep(0.05), relate(namespace))[1])
     world.controller.changed(gauge("a", 1))
     await world.controller._reconcile("shop")
 

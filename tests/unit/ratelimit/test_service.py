@@ -298,3 +298,12 @@ def test_counters_that_say_nothing_are_swept_in_the_background(monkeypatch):
     asyncio.run(asyncio.wait_for(sweep(), 30))
     assert running.block.statistics().expirations == 3_000
     assert list(running.conditions) == []
+
+
+def test_a_policy_with_shadowed_rules_is_told():
+    shadowed = policy((5, SECOND), (9, SECOND))
+    shadowed["rules"][1]["percent"] = 10
+    (told,) = Running(one=shadowed, two=policy((5, SECOND))).block.reports()
+
+    assert (told.name, told.type, told.degrades) == ("one", "Shadowing", False)
+    assert "r1;" in told.message
