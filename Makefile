@@ -43,8 +43,8 @@ format: $(READY) ## Format the code
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-crds: $(READY) ## Write crds/, docs/reference.md and the tables of the chart's README
-	@$(BIN)/pillion crds --output-dir crds --reference docs/reference.md
+crds: $(READY) ## Write crds/, docs/reference.md, Argo CD's health checks and the tables of the chart's README
+	@$(BIN)/pillion crds --output-dir crds --reference docs/reference.md --argocd operator/deploy/optional/argocd-health.yaml
 	@$(BIN)/pillion crds --output-dir charts/pillion/files/crds
 	@$(BIN)/pillion operator --namespace=pillion-system --print-injection-policy > operator/deploy/optional/injection-policy.yaml
 	@cp operator/deploy/optional/injection-policy.yaml charts/pillion/files/

@@ -1,39 +1,31 @@
 """Statuses: what conditions say, when their time moves, and what is worth a write."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.kstatus import kstatus
+from tests.support.operator.statuses import (
+    NOON,
+    STATEMENTS,
+    WRONG,
+    facts,
+    many_facts,
+    seen_by_kubectl,
+    statement,
+    truth,
+)
 from tests.support.operator.toys import GAUGE
 
 from pillion.kinds.exchange import UnreadyReport
 from pillion.kinds.violations import FieldPath, Violation
 from pillion_operator.conditions import OWN, Difference, condition, difference, forgets, status_of
 from pillion_operator.fleet import Tally
-from pillion_operator.hearing import Statement
-from pillion_operator.verdicts import Facts
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-WRONG = Violation(path=FieldPath("spec.value"), value=13, rule="is unlucky", fix="use 12 or 14")
 NEAR = Violation(path=FieldPath("spec.value"), value=12, rule="is near an unlucky one", severity="warning")
-
-
-def facts(**changes):
-    known = {
-        "generation": 2,
-        "accepted": True,
-        "violations": (),
-        "good_generation": 2,
-        "revision": "f" * 64,
-        "suspended": False,
-        "own": {"value": 7},
-        "tally": Tally(applied=3, total=3),
-    }
-    return Facts(**(known | changes))
 
 
 def written(seen=None, now=NOON, **changes):
@@ -141,54 +133,6 @@ def test_long_messages_are_cut():
     assert message.endswith("…")
 
 
-def statement(**changes):
-    said = {"type": "", "status": True, "reason": "StoreFull", "messages": ("full",), "pods": ("p-1",), "count": 1}
-    return Statement(**(said | {"degrades": True, "stalls": False} | changes))
-
-
-STATEMENTS = (
-    statement(),
-    statement(type="Calibrated", status=False, reason="Drifted", messages=("adjust it",)),
-    statement(type="Stuck", reason="Rusty", messages=("oil it",), stalls=True),
-    statement(type="Unheard", reason="Odd", degrades=False),
-)
-tallies = st.builds(
-    lambda applied, more, refused, unready, said: Tally(
-        applied=applied,
-        total=applied + more,
-        lagging=("p",) if more else (),
-        refusals=("no",) if refused and more else (),
-        unready=(("p", UnreadyReport(kind="Gauge", name="a", reason="R", message="m")),) if unready and applied else (),
-        unready_count=int(unready and applied > 0),
-        statements=said if applied else (),
-    ),
-    st.integers(0, 2),
-    st.integers(0, 2),
-    st.booleans(),
-    st.booleans(),
-    st.lists(st.sampled_from(STATEMENTS), unique_by=lambda one: one.type, max_size=4).map(tuple),
-)
-many_facts = st.builds(
-    lambda generation, accepted, good, secrets, **others: facts(
-        generation=generation,
-        accepted=accepted,
-        violations=() if accepted else (WRONG,),
-        good_generation=generation if accepted else good * (generation - 1),
-        secrets=(("SecretMissing", "create it"),) if secrets else (),
-        kept=None if accepted or not good else {"generation": 1, "spec": "{}"},
-        **others,
-    ),
-    st.integers(1, 3),
-    st.booleans(),
-    st.integers(0, 1),
-    st.booleans(),
-    tally=tallies,
-    suspended=st.booleans(),
-    overdue=st.booleans(),
-    shortcomings=st.sampled_from([(), (("SidecarsMissed", "restart them"),)]),
-)
-
-
 @given(st.lists(many_facts, min_size=1, max_size=8))
 def test_the_transition_time_moves_exactly_when_the_status_does(history):
     seen, now = {}, NOON
@@ -208,23 +152,6 @@ def test_the_same_facts_are_never_worth_a_second_write(one):
     status = status_of(GAUGE, one, {}, NOON)
 
     assert difference(GAUGE, status, status_of(GAUGE, one, status, NOON + timedelta(days=1))) is Difference.NONE
-
-
-def seen_by_kubectl(one, seen=None, generation=None):
-    """The object of which *one* is known, as the API server shows it."""
-    status = status_of(GAUGE, one, seen or {}, NOON)
-    return {"metadata": {"generation": generation or one.generation}, "status": status}
-
-
-def truth(one):
-    """What is to be said of a resource: by its facts, not by its conditions."""
-    tally = one.tally
-    works = not tally.unready and not (one.secrets and tally.total) and not any(s.stalls for s in tally.statements)
-    stuck = tally.propagated and any(s.stalls for s in tally.statements) and not tally.unready
-    waits_for_secret = bool(one.secrets and tally.total)
-    if not one.accepted or tally.refusals or (stuck and not waits_for_secret):
-        return "Failed"
-    return "Current" if tally.propagated and works else "InProgress"
 
 
 @given(many_facts)
