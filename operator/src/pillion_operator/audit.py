@@ -4,7 +4,7 @@ A watch can die silently, and a watcher that lists anew never tells what was del
 resources have been read, until nothing is missing, which is the moment from which it is safe to publish (a snapshot compiled from half the resources would withdraw
 the other half); then once a minute. What the watch owes for longer than a moment is fetched, counted, and told as if the watch had told it.
 
-The start reads for itself and does not wait for the watch: a page of a list costs a tenth of as many events.
+The start reads for itself, before the watch begins: a page of a list costs a tenth of as many events, and side by side the two would wait for each other.
 """
 
 import asyncio
@@ -51,6 +51,7 @@ class Audit:
         catalogue: what is known.
         changed: takes an object that the watch did not tell about.
         deleted: takes a resource whose deletion the watch did not tell.
+        loaded: called once everything has been read, before anything is compared.
         interval: seconds between two audits.
         registry: where metrics are registered.
     """
@@ -63,6 +64,7 @@ class Audit:
         *,
         changed: Callable[[JSON], None],
         deleted: Callable[[ResourceKey, str], None],
+        loaded: Callable[[], None],
         interval: float,
         registry: CollectorRegistry,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -72,6 +74,7 @@ class Audit:
         self._catalogue = catalogue
         self._changed = changed
         self._deleted = deleted
+        self._loaded = loaded
         self._interval = interval
         self._sleep = sleep
         self._log = structlog.get_logger("audit")
@@ -104,7 +107,7 @@ class Audit:
                 self._complain(error)
 
     async def _first(self) -> None:
-        began = time.monotonic()
+        began = began_watching = time.monotonic()
         pause = FIRST_PAUSE
         loaded = False
         while True:
@@ -112,8 +115,10 @@ class Audit:
                 if not loaded:
                     await self._load()
                     loaded = True
+                    self._loaded()
+                    began_watching = time.monotonic()
                 owed = await self._owed()
-                if owed and time.monotonic() > began + FIRST_PATIENCE:
+                if owed and time.monotonic() > began_watching + FIRST_PATIENCE:
                     await self._repair(owed)
                     owed = await self._owed()
                 if not owed:

@@ -137,6 +137,7 @@ class Operator:
             catalogue,
             changed=lambda document: self.controller.changed(document, trusted=True),
             deleted=self.controller.deleted,
+            loaded=self._watcher.start,
             interval=settings.audit_interval,
             registry=registry,
         )
@@ -165,7 +166,6 @@ class Operator:
         await admin.start()
         await self._gatekeeper.start()
         await server.start()
-        self._watcher.start()
         self._log.info(
             "operator started",
             version=VERSION,
@@ -218,7 +218,7 @@ class Operator:
         self.controller.secret_changed(namespace)
 
     def _live(self) -> str:
-        return "" if self._watcher.alive or self._stopping else "the watcher's thread has ended"
+        return "the watcher's thread has ended" if self._watcher.ended and not self._stopping else ""
 
     def _ready(self) -> str:
         if self._stopping:

@@ -114,9 +114,9 @@ class Watcher:
         )
 
     @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+    def ended(self) -> bool:
+        """Whether the thread ran and does no more."""
+        return self._thread.ident is not None and not self._thread.is_alive()
 
     def start(self) -> None:
         """Start watching."""
@@ -125,7 +125,8 @@ class Watcher:
     async def stop(self) -> None:
         """End the thread."""
         self._stop.set()
-        await asyncio.to_thread(self._thread.join, STOP_TIMEOUT)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, STOP_TIMEOUT)
 
     def _run(self) -> None:
         logging.getLogger("kopf").setLevel(logging.WARNING)

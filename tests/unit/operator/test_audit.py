@@ -59,6 +59,7 @@ class World:
             self.catalogue,
             changed=lambda document: self.catalogue.observe(document, trusted=True),
             deleted=self.catalogue.forget,
+            loaded=lambda: None,
             interval=60.0,
             registry=self.registry,
             sleep=self.sleep,
