@@ -23,6 +23,11 @@ def configurations(url: str, name: str = "pillion", **only: str) -> list[Json]:
     return documents
 
 
+def injection_policy() -> list[Json]:
+    """The shipped policy by which an API server injects alone, and its bindings."""
+    return list(yaml.safe_load_all((DEPLOY / "optional" / "injection-policy.yaml").read_text()))
+
+
 @contextlib.contextmanager
 def installed(cluster: Cluster, documents: list[Json]) -> Iterator[None]:
     """Webhook configurations for a while. They concern the whole cluster, so they must not outlive what answers them."""

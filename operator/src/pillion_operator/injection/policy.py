@@ -32,7 +32,12 @@ def documents(defaults: Options, operator_url: str, version: str, operator_names
         version: what the annotation of injected pods says.
         operator_namespace: where nothing is injected, as in `kube-system`.
     """
-    conditions = {"asked": rules.ASKED} | {f"not-{_kebab(why)}": f"!({so})" for why, so in rules.IMPOSSIBLE.items()}
+    conditions = {
+        "asked": rules.ASKED,
+        # Ends the second invocation, which each change brings about, before it computes anything.
+        "lacks-something": rules.LACKS_SOMETHING,
+        **{f"not-{_kebab(why)}": f"!({so})" for why, so in rules.IMPOSSIBLE.items()},
+    }
     expression = 'variables.additions.map(a, JSONPatch{op: "add", path: string(a.path), value: a.value})'
     rule = {
         "apiGroups": [""],

@@ -48,10 +48,17 @@ def _mounted(container: str) -> str:
     return f"{container}.?volumeMounts.orValue([]).exists(m, {same})"
 
 
-LACKS_SOMETHING: Final = (
-    f"!{_HAS_SIDECAR} || ({_INITIAL} + {_CONTAINERS}).exists(c, c.name != {_NAME} && !{_mounted('c')})"
-)
-"""Whether a webhook has anything to do: no sidecar, or a container that came after it."""
+def _lacks_something() -> str:
+    whatever = Options(image="")
+    names = literal([variable["name"] for variable in sidecar.application_environment(whatever)])
+    environment = f"[c.?env.orValue([]).map(e, e.name)].all(own, {names}.all(name, name in own))"
+    present = f"{literal([volume['name'] for volume in sidecar.volumes(whatever)])}.all(name, {_VOLUMES}.exists(v, v.name == name))"
+    every = f"({_INITIAL} + {_CONTAINERS}).all(c, c.name == {_NAME} || ({_mounted('c')} && {environment}))"
+    return f"!({_HAS_SIDECAR} && {present} && {every})"
+
+
+LACKS_SOMETHING: Final = _lacks_something()
+"""Whether a webhook has anything to do: no sidecar, or a container that came after it. Never false for a pod that `inject` would patch."""
 
 
 def variables(defaults: Options, operator_url: str, version: str) -> dict[str, str]:
@@ -183,7 +190,7 @@ def _equipped(field: str) -> str:
     here = f'"/spec/{field}/" + string(i) + '
     return (
         f"object.spec.?{field}.orValue([]).transformList(i, c, c.name != {_NAME},\n"
-        "  [variables.environment.filter(v, !c.?env.orValue([]).exists(own, own.name == v.name))].map(missing,\n"
+        "  [c.?env.orValue([]).map(e, e.name)].map(own, variables.environment.filter(v, !(v.name in own))).map(missing,\n"
         f"    (size(missing) == 0 || size(c.?env.orValue([])) > 0 ? [] : [{_addition('/env', '[]', here)}]) +\n"
         f"    missing.map(v, {_addition('/env/-', 'v', here)}))[0] +\n"
         f"  ({_mounted('c')} ? [] :\n"
