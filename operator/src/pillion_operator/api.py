@@ -4,7 +4,6 @@ Credentials, TLS and the connection pool are `kubernetes.aio`'s; requests are ma
 and know no custom resource. It retries nothing: whoever calls has a queue that does, with its own pace.
 """
 
-import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -32,7 +31,7 @@ TIMEOUT: Final = 10.0
 """Seconds for one call. The API server itself gives a request up to 60 s; a control loop is better served by trying again."""
 
 PAGE: Final = 250
-"""Objects per page of a list, as client-go does it."""
+"""Objects of a page of a list. Lists never ask for resourceVersion=0: an API server then passes over the limit, and ten thousand objects come at once."""
 
 
 class ApiError(Exception):
@@ -216,7 +215,7 @@ class Api:
 
     async def list_objects(self, plural: str) -> AsyncIterator[JSON]:
         """Yield every resource of a kind, page by page, as of one moment."""
-        query = {"limit": str(PAGE)}  # with resourceVersion=0, as below, some API servers pass over the limit
+        query = {"limit": str(PAGE)}
         while True:
             data = await self.request("GET", collection(plural), resource=plural, query=query, timeout=60.0)
             page = msgspec.json.decode(data, type=_ObjectList)
@@ -227,8 +226,8 @@ class Api:
             query["continue"] = page.metadata.continue_
 
     async def list_metadata(self, plural: str) -> AsyncIterator[ListedMetadata]:
-        """Yield name and version of every resource of a kind, page by page, from the API server's cache."""
-        query = {"limit": str(PAGE), "resourceVersion": "0"}
+        """Yield name and version of every resource of a kind, page by page, as of one moment."""
+        query = {"limit": str(PAGE)}
         while True:
             data = await self.request(
                 "GET", collection(plural), resource=plural, query=query, accept=METADATA_LIST, timeout=60.0
@@ -238,8 +237,7 @@ class Api:
                 yield item.metadata
             if not page.metadata.continue_:
                 return
-            query = {"limit": str(PAGE), "continue": page.metadata.continue_}
-            await asyncio.sleep(0)  # a large list must not hold the loop
+            query["continue"] = page.metadata.continue_
 
 
 def collection(plural: str) -> str:
