@@ -9,7 +9,9 @@ GET  /healthz             for the health checks
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -19,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PILLION = os.environ.get("PILLION_URL", "http://127.0.0.1:3700")
 PORT = int(os.environ.get("PORT", "8080"))
+LOG_FILE = os.environ.get("LOG_FILE", "")
 PRODUCTS = {"bell": 12.5, "saddle": 49.0, "basket": 30.0}
 
 
@@ -31,9 +34,12 @@ def pillion(path: str, body: dict) -> dict:
 
 
 def log(level: str, message: str, **fields: object) -> None:
-    """One JSON line; the sidecar tails the file, masks addresses and ships it."""
+    """One JSON line, to stdout and to LOG_FILE if there is one; the sidecar tails the file, masks addresses and ships it."""
     record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": level, "message": message, **fields}
     print(json.dumps(record), flush=True)
+    if LOG_FILE:
+        with open(LOG_FILE, "a") as file:  # noqa: PTH123 - one write of one line, so that threads do not mix theirs
+            file.write(json.dumps(record) + "\n")
 
 
 class Shop(BaseHTTPRequestHandler):
@@ -131,8 +137,13 @@ class Shop(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    server = ThreadingHTTPServer(("", PORT), Shop)
+    # The first process of a container has no default answer to SIGTERM: without this line the kubelet would wait out the whole grace period.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     log("info", "open", port=PORT)
     try:
-        ThreadingHTTPServer(("", PORT), Shop).serve_forever()
+        server.serve_forever()
     except KeyboardInterrupt:
         sys.exit(0)
+    finally:
+        log("info", "closed", port=PORT)

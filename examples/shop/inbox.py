@@ -9,6 +9,7 @@ import email.policy
 import html
 import json
 import os
+import signal
 import sys
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from aiosmtpd.controller import Controller
 
 SMTP_PORT = int(os.environ.get("SMTP_PORT", "1025"))
 PORT = int(os.environ.get("PORT", "8082"))
-messages: deque[dict] = deque(maxlen=200)
+messages: deque[dict] = deque(maxlen=int(os.environ.get("KEEP", "200")))
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">
 <title>Inbox ({count})</title><style>
@@ -82,6 +83,7 @@ class Inbox(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     controller = Controller(Intake(), hostname=os.environ.get("SMTP_HOST", "127.0.0.1"), port=SMTP_PORT)
     controller.start()
     try:

@@ -6,6 +6,7 @@ GET  /         the verified deliveries, newest first
 
 import json
 import os
+import signal
 import sys
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 PORT = int(os.environ.get("PORT", "8081"))
 SECRET = os.environ.get("WEBHOOK_SECRET", "whsec_c2hvcC1leGFtcGxlLXNlY3JldC0zMi1ieXRlcyEh")
-received: deque[dict] = deque(maxlen=100)
+received: deque[dict] = deque(maxlen=int(os.environ.get("KEEP", "100")))
 seen: set[str] = set()
 
 
@@ -55,6 +56,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         ThreadingHTTPServer(("", PORT), Receiver).serve_forever()
     except KeyboardInterrupt:
