@@ -28,6 +28,10 @@ GIVEN: Final = CHART / "ci" / "given-values.yaml"
 """Values with certificate and Redis of somebody else."""
 
 
+LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Where libyaml is there: the definitions alone are thousands of lines."""
+
+
 class HelmError(Exception):
     """helm ended with a status other than zero; the message is what it printed."""
 
@@ -65,7 +69,7 @@ class Helm:
 
     def documents(self, *arguments: str, **where: Any) -> list[Json]:
         """The same as objects."""
-        return [document for document in yaml.safe_load_all(self.template(*arguments, **where)) if document]
+        return [document for document in yaml.load_all(self.template(*arguments, **where), LOADER) if document]
 
 
 def only(documents: Sequence[Json], kind: str, name: str | None = None) -> Json:
