@@ -81,7 +81,7 @@ def variables(defaults: Options, operator_url: str, version: str) -> dict[str, s
         **_reconciled(),
         "run_as_user": f"object.spec.?securityContext.?runAsUser.orValue(-1) == 0 ? {sidecar.UNPRIVILEGED} : 0",
         "has_sidecar": _HAS_SIDECAR,
-        "readable": _readable(),
+        "readable": _readable(settings),
         "refusal": _refusal(),
         **_template(),
         **_additions(version),
@@ -117,12 +117,19 @@ def _annotated(name: str) -> str:
     return f"({key} in variables.own || {key} in variables.inherited)"
 
 
-def _readable() -> str:
+def _readable(settings: Mapping[str, str]) -> str:
+    # Settings too: one that only a chart has seen must not make the API server refuse pods.
+    installed = {
+        PREFIX + name: Hole(f"variables.{SETTING}{field}", optional=field.endswith("_limit"))
+        for name, (field, _) in ANNOTATIONS.items()
+        if field in settings
+    }
+    given = f"dyn(variables.own), dyn(variables.inherited), dyn({literal(installed)})"
     each = [
         f"(!({literal(PREFIX + name)} in given) || [string(given[{literal(PREFIX + name)}])].all(text, {form.accepts('text')}))"
         for name, (_, form) in ANNOTATIONS.items()
     ]
-    return "[dyn(variables.own), dyn(variables.inherited)].all(given,\n  " + " &&\n  ".join(each) + ")"
+    return f"[{given}].all(given,\n  " + " &&\n  ".join(each) + ")"
 
 
 def _refusal() -> str:
