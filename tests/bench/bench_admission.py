@@ -94,6 +94,7 @@ async def _serve_ours(port, folder):
 
     from pillion_operator.admission.server import AdmissionServer
     from pillion_operator.catalogue import Catalogue, Vocabulary
+    from pillion_operator.main import rest_heap
     from pillion_operator.namespaces import Namespaces
     from pillion_operator.transport_security import FileCertificates
 
@@ -112,6 +113,7 @@ async def _serve_ours(port, folder):
         registry=CollectorRegistry(),
     )
     await server.start()
+    rest_heap()
     await asyncio.Event().wait()
 
 
