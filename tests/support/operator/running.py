@@ -172,6 +172,7 @@ class StandIn:
         pod: as whom.
         folder: for its token and its last known good configuration.
         answer: what becomes of a document; applied unless said otherwise.
+        quick: whether it returns and reports sooner than a sidecar does.
     """
 
     def __init__(
@@ -180,6 +181,8 @@ class StandIn:
         pod: Pod,
         folder: Path,
         answer: Callable[[Json], Awaitable[ApplyResult]] | None = None,
+        *,
+        quick: bool = True,
     ) -> None:
         self._answer = answer
         self.documents: list[Json] = []
@@ -193,9 +196,7 @@ class StandIn:
             url=operator.url,
             token_file=token,
             ca_file=operator.ca_file,
-            backoff_first=0.1,
-            backoff_max=0.5,
-            observe_every=0.2,
+            **({"backoff_first": 0.1, "backoff_max": 0.5, "observe_every": 0.2} if quick else {}),
         )
         self.stream = ConfigurationStream(
             settings,
