@@ -110,7 +110,13 @@ class Leadership:
                 if not (isinstance(error, ApiError) and error.status == 409):  # 409: another replica was quicker
                     self._log.warning("lease not renewed", error=str(error), leading=self.leading)
             self._tell()
-            await asyncio.sleep(period * chance.uniform(0.9, 1.1) if self._told else period * chance.uniform(0.8, 1.0))
+            pause = period * chance.uniform(0.8, 1.0)
+            await asyncio.sleep(pause if self._told else min(pause, self._until_free()))
+
+    def _until_free(self) -> float:
+        """Seconds until another's Lease expires: a replica that waits looks again at that moment and not a period later."""
+        expires = self._observed.since + self._observed.duration
+        return max(0.05, expires - self._now() + 0.01)
 
     async def release(self) -> None:
         """Give the Lease back, so that the next replica starts at once."""

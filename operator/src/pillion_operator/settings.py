@@ -204,11 +204,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_duration: Annotated[
         float,
         _text(
-            "Seconds after which another replica may take the Lease of one that is silent. Shorter hands over sooner after a crash, and more often by mistake.",
+            "Seconds after which another replica may take the Lease of one that is silent. Shorter hands over sooner after a crash, and more often by mistake. After a crash it takes at most this and one retry period.",
             ge=3,
             le=600,
         ),
-    ] = 15.0
+    ] = 12.0
     lease_renew_deadline: Annotated[
         float,
         _text(
@@ -216,7 +216,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             gt=0,
             le=600,
         ),
-    ] = 10.0
+    ] = 8.0
     lease_retry_period: Annotated[
         float,
         _text(
