@@ -91,7 +91,9 @@ def test_placement_is_a_preference_unless_a_person_demands(helm, given):
 
 
 def test_one_replica_at_a_time_may_be_away(everything, given):
-    assert only(everything, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    budget = only(everything, "PodDisruptionBudget")["spec"]
+
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
     assert not [one for one in given if one["kind"] == "PodDisruptionBudget"]
 
 

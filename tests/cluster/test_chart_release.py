@@ -188,12 +188,12 @@ def story(own, helm, chart_of_before, tmp_path_factory):  # noqa: F811
     place = ("pillion", "--namespace", NAMESPACE)
     told = Story(objects(own))
 
-    run("install", "pillion", str(chart_of_before), *place[1:])
+    run("install", "pillion", str(chart_of_before), *place[1:], "--set", f"secrets.namespaces={{{APPS[0]}}}")
     established(own)
     apply(own, policy("shop", 5), profile("default"))
     told.record(own, "installed")
 
-    run("upgrade", "pillion", str(CHART), *place[1:])
+    run("upgrade", "pillion", str(CHART), *place[1:], "--reset-then-reuse-values")
     with operated(own, tmp_path_factory.mktemp("operator")):
         path = f"/apis/pillion.dev/v1alpha1/namespaces/{APPS[0]}/ratelimitpolicies/shop"
         until(lambda: "conditions" in json.loads(own.kubectl.run("get", "--raw", path)).get("status", {}))
@@ -266,7 +266,7 @@ def of_helm(objects):
 def test_an_installation_is_what_the_chart_renders(story, helm, chart_of_before):  # noqa: F811
     rendered = {
         f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}"
-        for one in helm.documents(chart=chart_of_before)
+        for one in helm.documents("--set", f"secrets.namespaces={{{APPS[0]}}}", chart=chart_of_before)
     }
 
     assert of_helm(story.objects["installed"]) == rendered
@@ -276,6 +276,10 @@ def test_an_upgrade_brings_the_new_fields_of_the_definitions(story, chart_of_bef
     assert story.definitions["installed"] == shipped(chart_of_before)
     assert story.definitions["upgraded"] == shipped()
     assert story.definitions["installed"] != story.definitions["upgraded"]
+
+
+def test_an_upgrade_keeps_the_values_of_the_release(story):
+    assert f"RoleBinding {APPS[0]}/pillion-operator-secrets" in story.objects["upgraded"]
 
 
 def test_the_operator_works_with_the_rights_of_the_chart(story):

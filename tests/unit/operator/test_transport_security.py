@@ -123,3 +123,34 @@ async def test_files_say_when_they_end_and_when_the_authority_is_another(tmp_pat
     assert ends == {"server": expires(pair).timestamp(), "authority": expires(authority).timestamp()}
     assert told == [True]
     assert last_day(b"no certificate") is None
+
+
+async def test_a_mounted_secret_is_followed_when_the_kubelet_swaps_it(tmp_path, monkeypatch):
+    """The kubelet writes a new folder and swaps the link `..data` to it: the paths stay, and all files change in one step."""
+    monkeypatch.setattr("pillion_operator.transport_security.LOOK_PAUSE", 0.01)
+    authorities = []
+    for name in ("..first", "..second"):
+        authority, pair = fresh()
+        (tmp_path / name).mkdir()
+        files = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": authority.certificate}
+        for file, content in files.items():
+            (tmp_path / name / file).write_bytes(content)
+        authorities.append(authority)
+    (tmp_path / "..data").symlink_to("..first")
+    for file in ("tls.crt", "tls.key", "ca.crt"):
+        (tmp_path / file).symlink_to(f"..data/{file}")
+    told = asyncio.Event()
+    mounted = FileCertificates(*(tmp_path / name for name in ("tls.crt", "tls.key", "ca.crt")), changed=told.set)
+    await mounted.start()
+    told.clear()
+    task = asyncio.create_task(mounted.run(), name="files")
+
+    (tmp_path / "..next").symlink_to("..second")
+    (tmp_path / "..next").rename(tmp_path / "..data")
+    async with asyncio.timeout(10):
+        await told.wait()
+
+    assert await shown(mounted.context, authorities[1])
+    assert mounted.trusted == authorities[1].certificate
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
