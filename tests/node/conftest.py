@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.cluster import programs
+from tests.support.cluster.api import Api
 from tests.support.cluster.cluster import Cluster
 from tests.support.cluster.fixtures import (  # noqa: F401 - pytest finds fixtures by their names here
     api,
@@ -21,8 +22,12 @@ from tests.support.cluster.node import product_image
 from tests.support.cluster.node.footprint import Footprint
 from tests.support.cluster.node.node import Node, NodeUnavailableError, open_node
 from tests.support.cluster.node.prerequisites import NODE_PROGRAMS, missing
+from tests.support.shop.cluster_shop import ClusterShop
+from tests.support.shop.walkthrough import Reader
 
 HERE = Path(__file__).parent
+RELEASE = "pillion-system"
+"""Namespace of the installation."""
 
 
 def _say(line: str) -> None:
@@ -43,12 +48,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     here = any(item.path.is_relative_to(HERE) for item in session.items)
     if here and not session.config.option.collectonly and not missing():
         with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            programs.build(NODE_PROGRAMS, _say)
+            programs.build([*NODE_PROGRAMS, "helm"], _say)
 
 
 @pytest.fixture(scope="session")
 def node(pytestconfig: pytest.Config) -> Iterator[Node]:
-    """A cluster with one node, with the product's CRDs. Afterwards the machine is as it was before, or the last test fails."""
+    """A cluster with one node and nothing in it. Afterwards the machine is as it was before, or the last test fails."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def say(line: str) -> None:
@@ -61,7 +66,6 @@ def node(pytestconfig: pytest.Config) -> Iterator[Node]:
     try:
         with open_node(say) as opened:
             say(f"node ready in {opened.cluster.started_in:.1f} s")
-            opened.cluster.apply_crds()
             yield opened
     except NodeUnavailableError as unavailable:
         pytest.skip(str(unavailable))
@@ -70,18 +74,59 @@ def node(pytestconfig: pytest.Config) -> Iterator[Node]:
 
 @pytest.fixture(scope="session")
 def image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The product's own image, built from its Dockerfile and loaded into the node: its name, for `imagePullPolicy: Never`.
+    """The product's own image, built from its Dockerfile and loaded into the node: its name.
 
     The first build installs every dependency, so the first test that asks for it needs a time limit of minutes.
     """
-    archive = tmp_path_factory.mktemp("image") / "pillion.tar"
-    product_image.build(archive, _say)
-    node.load(archive)
-    archive.unlink()  # half a gigabyte
+    _load(node, tmp_path_factory, product_image.ROOT, product_image.IMAGE)
     return product_image.IMAGE
+
+
+@pytest.fixture(scope="session")
+def shop_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The example shop's image, likewise."""
+    _load(node, tmp_path_factory, product_image.SHOP, product_image.SHOP_IMAGE)
+    return product_image.SHOP_IMAGE
+
+
+def _load(node: Node, folders: pytest.TempPathFactory, context: Path, image: str) -> None:
+    archive = folders.mktemp("image") / "image.tar"
+    product_image.build(archive, _say, context, image)
+    node.load(archive)
+    archive.unlink()  # some hundred megabytes
 
 
 @pytest.fixture(scope="session")
 def cluster(node: Node) -> Cluster:
     """The node's cluster, for the fixtures shared with the API tests."""
     return node.cluster
+
+
+@pytest.fixture(scope="session")
+def reader(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Whoever follows the page of the example shop, with helm and kubectl at hand."""
+    helm = programs.build(["helm"], _say)["helm"]
+    one = Reader(node.cluster.kubectl, {"helm": helm}, tmp_path_factory.mktemp("reader"))
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def release(node: Node, image: str, reader: Reader) -> str:
+    """The chart, installed as the page says, where nothing but restricted pods may run; the namespace of the release."""
+    node.cluster.kubectl.run("create", "namespace", RELEASE)
+    node.cluster.kubectl.run("label", "namespace", RELEASE, "pod-security.kubernetes.io/enforce=restricted")
+    reader.follow("Install")
+    return RELEASE
+
+
+@pytest.fixture(scope="session")
+def open_shop(node: Node, shop_image: str, release: str, reader: Reader) -> list[str]:
+    """The shop, opened as the page says; what the commands printed."""
+    return reader.follow("Open the shop")
+
+
+@pytest.fixture
+def shop(open_shop: list[str], api: Api, cluster: Cluster) -> ClusterShop:  # noqa: F811 - pytest gives fixtures by name
+    """The open shop."""
+    return ClusterShop(api, cluster.kubectl)

@@ -80,11 +80,20 @@ class Api:
         data = None if body is None else json.dumps(body)
         headers = {} if body is None else {"Content-Type": content_type}
         async with self._open().request(method, path, data=data, headers=headers, params=parameters) as response:
-            text = await response.text()
-            if response.status >= 400:
-                raise ApiError(method, path, response.status, text)
-            answer: Json = json.loads(text)
+            answer: Json = json.loads(await self._text(method, path, response))
             return answer
+
+    async def text(self, path: str, **parameters: str) -> str:
+        """Reads what is no JSON: a log, or what a pod answers through the server's proxy."""
+        async with self._open().get(path, params=parameters) as response:
+            return await self._text("GET", path, response)
+
+    @staticmethod
+    async def _text(method: str, path: str, response: aiohttp.ClientResponse) -> str:
+        text = await response.text()
+        if response.status >= 400:
+            raise ApiError(method, path, response.status, text)
+        return text
 
     async def get(self, path: str, **parameters: str) -> Json:
         """Reads an object or a list."""

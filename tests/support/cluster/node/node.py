@@ -151,9 +151,12 @@ def _end_workloads(cluster: Cluster, containerd: Containerd) -> None:
     """Lets the kubelet end the containers while it lives: then their mounts and namespaces go the ordinary way."""
     workloads = "deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs"
     cluster.kubectl.run("delete", workloads, "--all", "--all-namespaces", "--wait=false", "--ignore-not-found")
-    cluster.kubectl.run("delete", "pods", "--all", "--all-namespaces", "--grace-period=1", "--wait=false")
     deadline = time.monotonic() + 30
-    while (tasks := containerd.tasks()) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    while True:
+        # Again and again: a controller that does not know of its own end yet makes new ones.
+        cluster.kubectl.run("delete", "pods", "--all", "--all-namespaces", "--grace-period=1", "--wait=false")
+        if not (tasks := containerd.tasks()) or time.monotonic() > deadline:
+            break
+        time.sleep(1)
     for task in tasks:
         containerd.end_task(task)

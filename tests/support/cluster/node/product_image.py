@@ -1,4 +1,4 @@
-"""The product's own image, built from its real Dockerfile, with a Docker engine or without one, with a registry or without one.
+"""Images built from real Dockerfiles, the product's own and the example shop's, with a Docker engine or without one, with a registry or without one.
 
 Where a Docker engine answers, it builds. Elsewhere buildah does, and the base image, which nobody can pull then, is made of Debian packages by mmdebstrap: the same
 Debian release and Python that the Dockerfile's own base has. Layers and the base are kept in the cache, so a second build takes seconds.
@@ -17,9 +17,13 @@ from typing import Final
 from tests.support.cluster.node.prerequisites import find
 from tests.support.cluster.programs import Say, cache_root
 
+from pillion.version import VERSION
+
 ROOT: Final = Path(__file__).parents[4]
-IMAGE: Final = "docker.io/pillion/pillion:test"
-"""The name that pods of tests use, with `imagePullPolicy: Never`."""
+IMAGE: Final = f"docker.io/library/pillion:{VERSION}"
+"""What the chart's `pillion:VERSION` means to a container runtime."""
+SHOP: Final = ROOT / "examples" / "shop"
+SHOP_IMAGE: Final = "docker.io/library/pillion-shop:0.1.0"
 
 _RELEASE: Final = "trixie"
 """Debian's release with Python 3.13."""
@@ -33,8 +37,8 @@ class ImageBuildError(Exception):
     """A builder failed; the message carries the end of its output."""
 
 
-def build(archive: Path, say: Say, context: Path = ROOT) -> None:
-    """Builds the Dockerfile in *context* and writes the image, named `IMAGE`, as a docker-archive.
+def build(archive: Path, say: Say, context: Path = ROOT, image: str = IMAGE) -> None:
+    """Builds the Dockerfile in *context* and writes the image, named *image*, as a docker-archive.
 
     Raises:
         ImageBuildError: The build failed.
@@ -43,14 +47,14 @@ def build(archive: Path, say: Say, context: Path = ROOT) -> None:
     started = time.monotonic()
     archive.unlink(missing_ok=True)
     if _docker_answers():
-        _run(["docker", "build", "--tag", IMAGE, str(context)])
-        _run(["docker", "save", "--output", str(archive), IMAGE])
+        _run(["docker", "build", "--tag", image, str(context)])
+        _run(["docker", "save", "--output", str(archive), image])
     else:
-        _with_buildah(archive, say, context)
-    say(f"built {IMAGE} in {time.monotonic() - started:.0f} s")
+        _with_buildah(archive, say, context, image)
+    say(f"built {image} in {time.monotonic() - started:.0f} s")
 
 
-def _with_buildah(archive: Path, say: Say, context: Path) -> None:
+def _with_buildah(archive: Path, say: Say, context: Path, image: str) -> None:
     cache = cache_root() / "images"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock, _names_cache_as_it_was():
@@ -58,10 +62,10 @@ def _with_buildah(archive: Path, say: Say, context: Path) -> None:
         buildah = _buildah(cache)
         if not _exists(buildah, _BASE):
             _make_base(buildah, cache, say)
-        command = [*buildah, "build", "--pull-never", "--layers", f"--build-arg=PYTHON_IMAGE={_BASE}", f"--tag={IMAGE}"]
+        command = [*buildah, "build", "--pull-never", "--layers", f"--build-arg=PYTHON_IMAGE={_BASE}", f"--tag={image}"]
         command += [f"--volume={source}:{target}:ro" for source, target in _host_configuration(cache)]
         _run([*command, str(context)])
-        _run([*buildah, "push", IMAGE, f"docker-archive:{archive}:{IMAGE}"])
+        _run([*buildah, "push", image, f"docker-archive:{archive}:{image}"])
         _bound_store(buildah)
 
 
