@@ -80,7 +80,7 @@ class Runner:
 
     def _once(self, command: Command) -> tuple[int, str]:
         done = subprocess.run(
-            ["bash", "-c", command.text],
+            ["bash", "-o", "pipefail", "-c", command.text],
             cwd=self._folder,
             env={**self._environ, "POD": self._node.latest_pod or "127.0.0.1"},
             stdin=subprocess.DEVNULL,
