@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 import yaml
-from tests.support.charting import CHART, EVERYTHING, GIVEN, NAMESPACE, only
+from tests.support.charting import CHART, EVERYTHING, GIVEN, NAMESPACE, HelmError, only
 
 from pillion_operator import command, settings, verification
 
@@ -29,6 +29,12 @@ def given(helm):
 @SWITCHES
 def test_it_renders_the_same_twice(helm, values):
     assert helm.template("--values", str(values)) == helm.template("--values", str(values))
+
+
+def test_a_cluster_that_is_too_old_is_refused(helm):
+    assert helm.documents("--kube-version", "1.30.0")
+    with pytest.raises(HelmError, match=r"requires kubeVersion: >=1\.30\.0-0"):
+        helm.template("--kube-version", "1.29.9")
 
 
 def test_nothing_is_random_looked_up_or_of_today():
