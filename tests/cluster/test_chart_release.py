@@ -18,12 +18,14 @@ from tests.support.cluster import namespaces, sources
 from tests.support.cluster.api import Api
 from tests.support.cluster.cluster import ClusterUnavailableError, open_cluster
 from tests.support.cluster.inventory import inventory
+from tests.support.cluster.kubectl import KubectlError
 from tests.support.operator.running import QUICK, OperatorProcess, account_access, eventually, policy, profile
 
 pytestmark = pytest.mark.slow
 
 RELEASED = sorted((ROOT / "tests" / "chart" / "released").glob("*.tgz"))
 APPS = ("chart-one", "chart-two")
+REDIS = f"replicas=3,networkPolicy.enabled=true,redis.namespaces={{{APPS[1]}}},redis.url=redis://redis.cache.svc:6379/0"
 FOREIGN = {
     "monitoring.coreos.com": ("ServiceMonitor", "PodMonitor", "PrometheusRule"),
     "cert-manager.io": ("Issuer", "Certificate"),
@@ -166,6 +168,7 @@ class Story:
     bundles: dict[str, list[str]] = field(default_factory=dict)
     resources: dict[str, set[str]] = field(default_factory=dict)
     ready: bool = False
+    may_read: dict[str, bool] = field(default_factory=dict)
 
     def record(self, cluster, step):
         self.objects[step] = objects(cluster) - self.before
@@ -202,7 +205,8 @@ def story(own, helm, chart_of_before, tmp_path_factory):  # noqa: F811
         told.ready = True
     told.record(own, "upgraded")
 
-    run("upgrade", "pillion", str(CHART), *place[1:], "--set", "replicas=3,networkPolicy.enabled=true")
+    run("upgrade", "pillion", str(CHART), *place[1:], "--set", REDIS)
+    told.may_read = {name: may_read(own, name) for name in ("pillion-redis", "another")}
     told.record(own, "changed")
 
     run("rollback", "pillion", "1", "--namespace", NAMESPACE)
@@ -223,6 +227,16 @@ def story(own, helm, chart_of_before, tmp_path_factory):  # noqa: F811
     until(lambda: not any(one.startswith(gone) for one in objects(own)))
     told.record(own, "cleaned")
     return told
+
+
+def may_read(cluster, secret):
+    """Whether the operator may read a Secret of the second namespace."""
+    account = f"--as=system:serviceaccount:{NAMESPACE}:pillion-operator"
+    try:
+        cluster.kubectl.within(APPS[1]).run("auth", "can-i", "get", f"secrets/{secret}", account, "--quiet")
+    except KubectlError:
+        return False
+    return True
 
 
 def until(holds):
@@ -290,6 +304,11 @@ def test_the_operator_works_with_the_rights_of_the_chart(story):
 def test_an_upgrade_takes_nothing_from_what_the_operator_wrote(story):
     assert story.bundles["upgraded"] == story.bundles["changed"]
     assert b"BEGIN CERTIFICATE" in base64.b64decode(story.bundles["changed"][0])
+
+
+def test_the_operator_may_read_the_url_of_redis_and_nothing_beside_it(story):
+    assert f"Secret {APPS[1]}/pillion-redis" in story.objects["changed"]
+    assert story.may_read == {"pillion-redis": True, "another": False}
 
 
 def test_a_rollback_gives_back_what_was_and_keeps_resources(story, chart_of_before):
