@@ -154,9 +154,10 @@ async def test_a_silent_leader_is_replaced_after_the_duration_as_its_successor_s
     await first._attempt()
     world.pass_time(9)
     await second._attempt()  # sees the Lease for the first time
-    world.pass_time(14)
+    world.pass_time(11)
     await second._attempt()
     assert not second.leading
+    assert second._until_free() == pytest.approx(1.01)  # and looks again just then
 
     world.pass_time(2)
     await second._attempt()
