@@ -12,7 +12,15 @@ from tests.support.cluster import namespaces
 from tests.support.cluster.api import Api, ApiError
 from tests.support.cluster.identities import ensure_service_account
 from tests.support.cluster.kubectl import KubectlError
-from tests.support.operator.admission import configurations, has_sidecar, injection_policy, installed, pod, trusted
+from tests.support.operator.admission import (
+    configurations,
+    confined,
+    has_sidecar,
+    injection_policy,
+    installed,
+    pod,
+    trusted,
+)
 from tests.support.operator.pods import IMPOSSIBLE, PODS
 from tests.support.operator.running import QUICK, OperatorProcess, account_access, eventually, install, profile
 
@@ -33,15 +41,6 @@ VARIANTS = {
     "broken": {"log-level": "loud"},
 }
 """Annotations of namespaces, without their prefix."""
-
-
-def only(document, *by):
-    """The configuration, binding or webhook for the namespaces of *by* alone."""
-    for selecting in document.get("webhooks", [document["spec"].get("matchResources")] if "spec" in document else []):
-        if selecting:
-            expression = {"key": BY, "operator": "In", "values": list(by)}
-            selecting["namespaceSelector"]["matchExpressions"].append(expression)
-    return document
 
 
 class Side:
@@ -81,8 +80,8 @@ def side(cluster, tmp_path_factory):
     install(cluster, folder)
     flags = ("--repair-interval=1", "--figures-interval=0")
     operator = OperatorProcess(asyncio.run(account_access(cluster)), folder, *QUICK, *flags, own_authority=True)
-    webhooks = [only(document, "webhook", "both") for document in configurations(operator.webhooks)]
-    policies = [only(document, "policy", "both") for document in injection_policy()]
+    webhooks = [confined(document, BY, "webhook", "both") for document in configurations(operator.webhooks)]
+    policies = [confined(document, BY, "policy", "both") for document in injection_policy()]
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         stack.enter_context(installed(cluster, webhooks + policies))

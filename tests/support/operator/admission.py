@@ -28,6 +28,15 @@ def injection_policy() -> list[Json]:
     return list(yaml.safe_load_all((DEPLOY / "optional" / "injection-policy.yaml").read_text()))
 
 
+def confined(document: Json, label: str, *values: str) -> Json:
+    """A webhook configuration or a binding for the namespaces alone whose label has one of *values*; a policy as it is."""
+    selecting = document.get("webhooks") or [document["spec"].get("matchResources")]
+    for one in filter(None, selecting):
+        expression = {"key": label, "operator": "In", "values": list(values)}
+        one["namespaceSelector"]["matchExpressions"].append(expression)
+    return document
+
+
 @contextlib.contextmanager
 def installed(cluster: Cluster, documents: list[Json]) -> Iterator[None]:
     """Webhook configurations for a while. They concern the whole cluster, so they must not outlive what answers them."""
