@@ -58,11 +58,28 @@ def test_no_object_with_known_members_takes_unknown_ones():
     assert list(closed(SCHEMA)) == []
 
 
+def incomplete(schema, root, path=""):
+    """Every group of values of which one may be absent: after `helm upgrade --reuse-values` those of the new version are."""
+    for name, given in schema["properties"].items():
+        reference = given.get("$ref", "")
+        child = root["$defs"][reference.removeprefix("#/$defs/")] if reference else given
+        if "properties" in child and name not in {"issuerRef", "resources"}:
+            yield from incomplete(child, root, f"{path}.{name}".removeprefix("."))
+    if set(schema["properties"]) - {"global"} != set(schema.get("required", ())):
+        yield path
+
+
+def test_a_value_that_is_missing_is_named_by_the_schema_before_a_template_fails():
+    assert list(incomplete(SCHEMA, SCHEMA)) == []
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
         ("replicas=0", "/replicas"),
         ("replica=2", "replica"),
+        ("sidecar=null", "missing property 'sidecar'"),
+        ("monitoring.sidecars.labels=null", "missing property 'labels'"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("image.digest=abc", "/image/digest"),
         ("image.tag=a b", "/image/tag"),
