@@ -1,35 +1,17 @@
 """The whole way with the real sidecar: a resource is applied, and the decision of `pillion sidecar` on localhost changes."""
 
-import asyncio
-import sys
-
 import aiohttp
 import pytest
 import pytest_asyncio
-from tests.support.cluster.processes import Process, free_ports
 from tests.support.operator.fixtures import *  # noqa: F403 - fixtures are found by their names
-from tests.support.operator.running import BYTECODE, policy
+from tests.support.operator.running import policy
+from tests.support.operator.sidecars import SidecarProcess
 
 pytestmark = pytest.mark.slow
 
 
-class Sidecar:
-    """One `pillion sidecar` process beside a pod that only exists as an object."""
-
-    def __init__(self, operator, pod, folder, session):
-        self._session = session
-        main, admin = free_ports(2)
-        self.url, self.admin = f"http://127.0.0.1:{main}", f"http://127.0.0.1:{admin}"
-        token = folder / "token"
-        token.write_text(pod.token)
-        command = [
-            sys.executable, "-m", "pillion.cli.main", "sidecar",
-            f"--operator-url={operator.url}", f"--ca-file={operator.ca_file}", f"--token-file={token}",
-            f"--data-dir={folder / 'data'}", f"--port={main}", "--admin-host=127.0.0.1", f"--admin-port={admin}",
-            f"--pod-name={pod.name}", f"--pod-namespace={pod.namespace}",
-        ]  # fmt: skip
-        (folder / "data").mkdir()
-        self.process = Process("sidecar", command, folder / "sidecar.log", BYTECODE)
+class Sidecar(SidecarProcess):
+    """One that decides about rate limits."""
 
     async def check(self, user="ada", name="shop"):
         """Ask for one decision: True, False, or the problem's last word where there is none."""
@@ -37,26 +19,6 @@ class Sidecar:
         async with self._session.post(f"{self.url}/v1/ratelimit/check", json=body) as answer:
             told = await answer.json(content_type=None)
             return told["allowed"] if answer.status == 200 else told["type"].rpartition("/")[2]
-
-    async def configuration(self):
-        async with self._session.get(f"{self.url}/v1/config") as answer:
-            return await answer.json()
-
-    async def becomes(self, ask, wanted, within=20):
-        """Ask again and again until the answer is as wanted."""
-        found = None
-        try:
-            async with asyncio.timeout(within):
-                while True:
-                    try:
-                        found = await ask()
-                        if wanted(found):
-                            return found
-                    except aiohttp.ClientError as error:
-                        found = error
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise TimeoutError(f"not within {within} s; last: {found}; log:\n{self.process.tail()}") from None
 
     async def allowed_of(self, requests, user):
         return [await self.check(user) for _ in range(requests)].count(True)

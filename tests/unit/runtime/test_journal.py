@@ -216,3 +216,30 @@ def test_a_person_gets_readable_lines(lines):
 def test_a_closed_stream_does_not_fail_who_logs(lines):
     lines.stream.close()
     structlog.get_logger("x").info("nobody reads")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (b"whsec_firstsecret whsec_secondsecret\n", "no whsec_secondsecret here"),
+        (b"redis://shop-user:s3cr3t%21pass@cache:6379/0", "AUTH shop-user s3cr3t!pass"),
+        (b"s3cr3t!pass", "AUTH PLAIN AHNob3AtdXNlcgBzM2NyM3QhcGFzcw=="),
+        (b"-----BEGIN CERTIFICATE-----\n" + b"MIIBszCCAVmgAwIBAgI\n" * 20, "no CERTIFICATE----- of yours"),
+    ],
+)
+def test_parts_of_a_secret_are_concealed_as_they_turn_up_alone(value, told):
+    concealed = journal.Concealed()
+    concealed.replace([value])
+    hidden = concealed.hide(told)
+
+    kept = {"secondsecret", "s3cr3t!pass", "shop-user", "M3IzdCFwYX"}
+    assert not [word for word in kept if word in hidden]
+    assert (hidden == told) == (b"CERTIFICATE" in value)  # a certificate's lines are no secrets
+
+
+def test_what_was_concealed_stays_so_while_more_is_added():
+    concealed = journal.Concealed()
+    concealed.replace([b"first-secret"])
+    concealed.add([b"second-secret"])
+
+    assert concealed.hide("first-secret second-secret") == "[redacted] [redacted]"

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Final
 
 from pillion.cli.errors import UsageError
+from pillion.cli.memory import forbid_core_dumps
 from pillion.version import VERSION
 
 COMMANDS: Final = {
@@ -20,6 +21,9 @@ COMMANDS: Final = {
     "verify": ("pillion_operator.verification", "ask a running operator whether it works"),
     "crds": ("pillion.cli.crds", "write the CustomResourceDefinitions"),
 }
+
+HOLDING_SECRETS: Final = frozenset({"run", "sidecar", "operator"})
+"""Commands whose memory is to stay theirs."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
     args = parser.parse_args(arguments)
+    if asked in HOLDING_SECRETS:
+        forbid_core_dumps()
     try:
         return int(args.run(args))
     except UsageError as error:

@@ -16,6 +16,7 @@ from pillion.health.metrics import Tally
 from pillion.health.probes import Probe, Reading, Unwell
 from pillion.health.schedule import Schedule
 from pillion.runtime.clock import Clock
+from pillion.runtime.journal import CONCEALED
 
 MAX_SLEEP: Final = 60.0
 """Seconds between two looks at the schedule when nothing is due: a bound, not a period."""
@@ -101,7 +102,7 @@ class Watch:
             async with asyncio.timeout(runner.plan.timeout / 1e9):
                 reading = await runner.probe()
         except Unwell as unwell:
-            output = str(unwell)
+            output = CONCEALED.hide(str(unwell))
         except TimeoutError:
             output = f"no answer within {runner.plan.timeout / 1e9:g} s"
         except Exception as error:  # noqa: BLE001 - whatever a client library raises, the target is not known to be well

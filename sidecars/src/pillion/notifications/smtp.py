@@ -18,6 +18,7 @@ import structlog
 
 from pillion.delivery.model import Delivered, Delivery, Message, Outcome, Rejected, Retry
 from pillion.runtime.conditions import Conditions
+from pillion.runtime.journal import CONCEALED
 from pillion.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -262,6 +263,7 @@ class SmtpSender:
 
     def _not_reached(self, reason: str, status: int = 0) -> Retry:
         """Note that the channel itself failed; every failure in a row doubles the pause of the whole channel."""
+        reason = CONCEALED.hide(reason)  # some servers repeat what they were told
         pause = min(MAX_PAUSE, 1 << min(self._unreachable, 10))
         self._unreachable += 1
         if self._unreachable == 1:
@@ -285,6 +287,7 @@ async def _command(client: "aiosmtplib.SMTP", verb: bytes, argument: bytes) -> N
 
 
 def _judge(code: int, text: str) -> Retry | Rejected:
+    text = CONCEALED.hide(text)
     excerpt = f"{code} {text}".encode()[:EXCERPT]
     shown = " ".join(text.split())[:200]
     if 500 <= code < 600 and code not in LOGIN_CODES:

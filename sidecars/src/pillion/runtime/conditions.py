@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from pillion.runtime.journal import CONCEALED
+
 Level = Literal["warn", "fail"]
 """`warn`: serves, but degraded. `fail`: some of what it promises is not kept."""
 
@@ -31,10 +33,13 @@ class Conditions:
         self._now: dict[str, Condition] = {}
 
     def set(self, name: str, level: Level, message: str) -> None:
-        """Say that something is wrong; saying it again keeps the time it began."""
+        """Say that something is wrong; saying it again keeps the time it began.
+
+        Secret values are taken out of *message*: whom we talk to may repeat what we said, and what is said here is shown to everybody.
+        """
         known = self._now.get(name)
         since = known.since if known else time.time()
-        self._now[name] = Condition(name, level, message, since)
+        self._now[name] = Condition(name, level, CONCEALED.hide(message), since)
 
     def clear(self, name: str) -> None:
         """Say that it is over."""

@@ -144,6 +144,7 @@ class Host:
         self._document: SnapshotDocument | None = None
         self._applied_at = ""
         self._unready: tuple[Unready, ...] = ()
+        self._concealed: tuple[bytes, ...] = ()
         self._applied_gauge = Gauge(
             "pillion_configuration_applied_timestamp_seconds",
             "When the configuration in force was applied.",
@@ -225,6 +226,8 @@ class Host:
             raise Refused(f"its format is {snapshot.format}, this sidecar knows {FORMAT}; upgrade the sidecar first")
         values = Secrets(secrets)
         token = self._token(snapshot, values)
+        # From here on nothing that is written may show these values; those of the configuration before are still in use meanwhile.
+        CONCEALED.add(value for keys in secrets.values() for value in keys.values())
         prepared: list[tuple[_Slot, Prepared]] = []
         for slot in self._slots:
             part = snapshot.blocks.get(slot.name)
@@ -245,8 +248,10 @@ class Host:
             except Exception as error:
                 self._log.exception("a block failed to prepare a configuration", block=slot.name)
                 raise Refused(f"{slot.name} cannot run it ({type(error).__name__}); see the sidecar's log") from error
-        # From here on nothing that is written may show these values.
-        CONCEALED.replace(value for keys in secrets.values() for value in keys.values())
+        values_now = tuple(value for keys in secrets.values() for value in keys.values())
+        # Attempts that are under way may end with the former ones.
+        CONCEALED.replace(values_now + self._concealed)
+        self._concealed = values_now
         for slot, one in prepared:
             one.commit()
             slot.on = slot.name in snapshot.blocks

@@ -7,14 +7,16 @@ line is bounded, and that one bad minute does not fill the disk: a warning that 
 Request bodies, header fields and SQL are never logged by anybody; this module is the second fence, not the first.
 """
 
+import base64
 import json
 import logging
 import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal, TextIO
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -64,6 +66,9 @@ _ITEMS_MAX: Final = 50
 _SECRET_MIN: Final = 6
 """Characters from which on a secret value is looked for in texts: shorter ones would cut up innocent words."""
 
+_WORDS_MAX: Final = 8
+"""Words up to which a value is several secrets rather than a certificate or a text."""
+
 _SECRET_NAME = re.compile(
     r"(^|[-_.])(token|secret|password|passwd|authorization|cookie|credentials?|api[-_]?key|private[-_]?key|signature)$",
     re.IGNORECASE,
@@ -94,9 +99,14 @@ class Concealed:
         self._values: tuple[str, ...] = ()
 
     def replace(self, values: Iterable[bytes]) -> None:
-        """Conceal exactly *values* from now on; a new configuration brings new secrets."""
-        texts = {value.decode("utf-8", "replace") for value in values}
-        self._values = tuple(sorted((text for text in texts if len(text) >= _SECRET_MIN), key=len, reverse=True))
+        """Conceal exactly *values* from now on, and what they consist of; a new configuration brings new secrets."""
+        texts = {part for value in values for part in _parts(value.decode("utf-8", "replace"))}
+        self._values = tuple(sorted(texts, key=len, reverse=True))
+
+    def add(self, values: Iterable[bytes]) -> None:
+        """Conceal *values* as well."""
+        texts = {part for value in values for part in _parts(value.decode("utf-8", "replace"))}
+        self._values = tuple(sorted(texts.union(self._values), key=len, reverse=True))
 
     def hide(self, text: str) -> str:
         """Give *text* without anything that looks like, or is, a secret."""
@@ -248,6 +258,21 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.stream.flush()
         except (OSError, ValueError):  # nobody reads any more, or the stream is closed: there is nowhere to say so
             return
+
+
+def _parts(value: str) -> Iterator[str]:
+    """Yield what of a secret value may turn up alone: each of several secrets, user and password of a URL, and all of it as a login carries it."""
+    words = value.split()
+    pieces = {value, value.strip(), *(words if len(words) <= _WORDS_MAX else ())}
+    for userinfo in _USERINFO.findall(value):
+        pieces |= {part for raw in userinfo.split(":") for part in (raw, unquote(raw))}
+    for piece in pieces:
+        if len(piece) >= _SECRET_MIN:
+            yield piece
+            if len(words) <= _WORDS_MAX:
+                # Where it begins within the bytes that are encoded decides how it looks; the ends depend on what stands beside it.
+                encoded = (base64.b64encode(b"\0" * offset + piece.encode())[4:-4].decode() for offset in range(3))
+                yield from (text for text in encoded if len(text) >= _SECRET_MIN)
 
 
 def _trace_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
