@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: help run test test-unit test-node lint format crds bench image chart lock clean tools
+.PHONY: help run test test-unit test-node test-kind lint format crds bench image chart lock clean tools
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-node: $(READY) ## Run the tests on a real Kubernetes node on this machine (
 	@$(BIN)/python tests/support/system_packages.py containerd runc containernetworking-plugins nftables iproute2 busybox-static buildah mmdebstrap
 	@$(BIN)/python -m tests.support.cluster build --node || echo "node tests will be skipped; the reason stands above"
 	@$(BIN)/pytest tests/node -rs
+
+test-kind: $(READY) ## Run the same tests on kind (needs a Docker engine; kind itself is built if it is missing)
+	@PILLION_TEST_NODE=kind $(BIN)/pytest tests/node -rs
 
 lint: $(READY) ## Check format, rules, docstrings, types and layers
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }

@@ -1,16 +1,18 @@
-"""A real node on this machine for the tests of this folder: one per run, everything undone at the end, and that is checked.
+"""A real node for the tests of this folder, one per run: on this machine (`make test-node`) or in kind (`make test-kind`).
 
-Never part of `make test`: these tests need root and change the machine while they run.
+Never part of `make test`: a node on this machine needs root and changes the machine while it runs. Everything is undone at the end, and that is checked.
 """
 
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from tests.support.cluster import programs
 from tests.support.cluster.api import Api
-from tests.support.cluster.cluster import Cluster
+from tests.support.cluster.cluster import Cluster, ClusterUnavailableError
 from tests.support.cluster.fixtures import (  # noqa: F401 - pytest finds fixtures by their names here
     api,
     kubectl,
@@ -18,7 +20,7 @@ from tests.support.cluster.fixtures import (  # noqa: F401 - pytest finds fixtur
     new_namespace,
     token_for,
 )
-from tests.support.cluster.node import product_image
+from tests.support.cluster.node import kind, product_image
 from tests.support.cluster.node.footprint import Footprint
 from tests.support.cluster.node.node import Node, NodeUnavailableError, open_node
 from tests.support.cluster.node.prerequisites import NODE_PROGRAMS, missing
@@ -28,6 +30,10 @@ from tests.support.shop.walkthrough import Reader
 HERE = Path(__file__).parent
 RELEASE = "pillion-system"
 """Namespace of the installation."""
+ON_KIND = os.environ.get("PILLION_TEST_NODE") == "kind"
+"""Whether the node is one of kind's."""
+
+AnyNode = Node | kind.KindNode
 
 
 def _say(line: str) -> None:
@@ -46,13 +52,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Builds what is missing where no test's time limit runs."""
     here = any(item.path.is_relative_to(HERE) for item in session.items)
-    if here and not session.config.option.collectonly and not missing():
+    if here and not session.config.option.collectonly and not _lacking():
         with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            programs.build([*NODE_PROGRAMS, "helm"], _say)
+            programs.build(["kubectl", "kind", "helm"] if ON_KIND else [*NODE_PROGRAMS, "helm"], _say)
+
+
+def _lacking() -> list[str]:
+    return kind.missing() if ON_KIND else missing()
+
+
+def _opening(say: programs.Say) -> AbstractContextManager[AnyNode]:
+    return kind.open_kind(say) if ON_KIND else open_node(say)
 
 
 @pytest.fixture(scope="session")
-def node(pytestconfig: pytest.Config) -> Iterator[Node]:
+def node(pytestconfig: pytest.Config) -> Iterator[AnyNode]:
     """A cluster with one node and nothing in it. Afterwards the machine is as it was before, or the last test fails."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
@@ -60,20 +74,21 @@ def node(pytestconfig: pytest.Config) -> Iterator[Node]:
         with capture.global_and_fixture_disabled():
             _say(line)
 
-    if lacking := missing():
+    if lacking := _lacking():
         pytest.skip(f"a node needs {', '.join(lacking)}")
-    before = Footprint.take()
+    before = None if ON_KIND else Footprint.take()
     try:
-        with open_node(say) as opened:
+        with _opening(say) as opened:
             say(f"node ready in {opened.cluster.started_in:.1f} s")
             yield opened
-    except NodeUnavailableError as unavailable:
+    except (NodeUnavailableError, ClusterUnavailableError) as unavailable:
         pytest.skip(str(unavailable))
-    assert before.differences(Footprint.take()) == []
+    if before is not None:
+        assert before.differences(Footprint.take()) == []
 
 
 @pytest.fixture(scope="session")
-def image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(node: AnyNode, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The product's own image, built from its Dockerfile and loaded into the node: its name.
 
     The first build installs every dependency, so the first test that asks for it needs a time limit of minutes.
@@ -83,13 +98,13 @@ def image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def shop_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+def shop_image(node: AnyNode, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The example shop's image, likewise."""
     _load(node, tmp_path_factory, product_image.SHOP, product_image.SHOP_IMAGE)
     return product_image.SHOP_IMAGE
 
 
-def _load(node: Node, folders: pytest.TempPathFactory, context: Path, image: str) -> None:
+def _load(node: AnyNode, folders: pytest.TempPathFactory, context: Path, image: str) -> None:
     archive = folders.mktemp("image") / "image.tar"
     product_image.build(archive, _say, context, image)
     node.load(archive)
@@ -97,13 +112,13 @@ def _load(node: Node, folders: pytest.TempPathFactory, context: Path, image: str
 
 
 @pytest.fixture(scope="session")
-def cluster(node: Node) -> Cluster:
+def cluster(node: AnyNode) -> Cluster:
     """The node's cluster, for the fixtures shared with the API tests."""
     return node.cluster
 
 
 @pytest.fixture(scope="session")
-def reader(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def reader(node: AnyNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """Whoever follows the page of the example shop, with helm and kubectl at hand."""
     helm = programs.build(["helm"], _say)["helm"]
     one = Reader(node.cluster.kubectl, {"helm": helm}, tmp_path_factory.mktemp("reader"))
@@ -112,7 +127,7 @@ def reader(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rea
 
 
 @pytest.fixture(scope="session")
-def release(node: Node, image: str, reader: Reader) -> str:
+def release(node: AnyNode, image: str, reader: Reader) -> str:
     """The chart, installed as the page says, where nothing but restricted pods may run; the namespace of the release."""
     node.cluster.kubectl.run("create", "namespace", RELEASE)
     node.cluster.kubectl.run("label", "namespace", RELEASE, "pod-security.kubernetes.io/enforce=restricted")
@@ -121,7 +136,7 @@ def release(node: Node, image: str, reader: Reader) -> str:
 
 
 @pytest.fixture(scope="session")
-def open_shop(node: Node, shop_image: str, release: str, reader: Reader) -> list[str]:
+def open_shop(node: AnyNode, shop_image: str, release: str, reader: Reader) -> list[str]:
     """The shop, opened as the page says; what the commands printed."""
     return reader.follow("Open the shop")
 

@@ -9,6 +9,7 @@ import pytest_asyncio
 from tests.support.cluster.api import Api
 from tests.support.cluster.kubectl import KubectlError
 from tests.support.cluster.node import product_image
+from tests.support.cluster.node.kind import KindNode
 from tests.support.cluster.node.node import Node
 from tests.support.shop.cluster_shop import IMAGE, JSON, ClusterShop, until
 from tests.support.shop.walkthrough import ROOT, Reader
@@ -85,7 +86,7 @@ async def _served(shop: ClusterShop) -> bool:
 
 
 @pytest.fixture(scope="module")
-def next_chart(node: Node, reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def next_chart(node: Node | KindNode, reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The chart of the next version, and its image in the node: the same sources under another version."""
     folder = tmp_path_factory.mktemp("next")
     for name in ("requirements", "sidecars", "operator"):

@@ -84,12 +84,12 @@ def open_cluster(say: Say, source: sources.Source | None = None) -> Iterator[Clu
     if isinstance(source, sources.Unavailable):
         raise ClusterUnavailableError(source.reason)
     provision(source, say)
-    with _run_folder() as folder:
+    with run_folder() as folder:
         match source:
             case sources.Offered():
                 yield _foreign(source, source.kubeconfig, folder, time.monotonic())
             case sources.Kind():
-                with _kind(source, folder) as cluster:
+                with kind_cluster(source, folder, f"pillion-{secrets.token_hex(3)}") as cluster:
                     yield cluster
             case _:
                 with _own(source, folder, say) as cluster:
@@ -115,9 +115,13 @@ def _own(source: sources.Assets | sources.Toolchain, folder: Path, say: Say) -> 
 
 
 @contextlib.contextmanager
-def _kind(source: sources.Kind, folder: Path) -> Iterator[Cluster]:
+def kind_cluster(source: sources.Kind, folder: Path, name: str) -> Iterator[Cluster]:
+    """A cluster called *name* that kind makes and deletes.
+
+    Raises:
+        ClusterUnavailableError: kind could not make it.
+    """
     started = time.monotonic()
-    name = f"pillion-{secrets.token_hex(3)}"
     config = folder / "kind.kubeconfig"
     try:
         command = [
@@ -154,7 +158,7 @@ def _foreign(source: sources.Source, config: Path, folder: Path, started: float)
 
 
 @contextlib.contextmanager
-def _run_folder() -> Iterator[Path]:
+def run_folder() -> Iterator[Path]:
     """A folder that dies with this run: at its end, or when a later run finds that nobody holds its lock any more."""
     _sweep()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))

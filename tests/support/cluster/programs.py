@@ -89,6 +89,7 @@ _NODE = Module("node", "k8s.io/kubernetes", _KUBERNETES_VERSIONS, "three minutes
 _ETCD = Module("etcd", "go.etcd.io/etcd/server/v3")
 _COREDNS = Module("coredns", "github.com/coredns/coredns", first_build="two minutes")
 _HELM = Module("helm", "helm.sh/helm/v4", first_build="two minutes")
+_KIND = Module("kind", "sigs.k8s.io/kind", first_build="half a minute")
 _KWOK = Module("kwok", "sigs.k8s.io/kwok", first_build="two minutes")
 _PROMQL = Module("promql", "github.com/prometheus/prometheus", first_build="half a minute")
 
@@ -105,6 +106,7 @@ PROGRAMS: Final[Mapping[str, Program]] = {
         Program("etcd", _ETCD, "go.etcd.io/etcd/server/v3"),
         Program("coredns", _COREDNS, "github.com/coredns/coredns"),
         Program("helm", _HELM, "helm.sh/helm/v4/cmd/helm"),
+        Program("kind", _KIND, "sigs.k8s.io/kind"),
         Program("kwok", _KWOK, "sigs.k8s.io/kwok/cmd/kwok"),
         # A few lines of our own around the parser: promtool would bring every discovery of Prometheus.
         Program("promql", _PROMQL, "."),

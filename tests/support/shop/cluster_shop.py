@@ -53,10 +53,12 @@ class ClusterShop:
 
     # Pods
 
-    async def pods(self, app: str = "shop") -> list[JSON]:
-        """Its pods that are ready and not ending."""
+    async def pods(self, app: str = "shop", *, ready: bool = True) -> list[JSON]:
+        """Its pods that are not ending, and ready unless that does not matter."""
         listed = await self.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector=f"app={app}")
-        return [pod for pod in listed["items"] if _ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+        return [
+            pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"] and (_ready(pod) or not ready)
+        ]
 
     async def pod(self) -> str:
         """The name of one of the shop's pods."""
