@@ -5,6 +5,7 @@ not here: what they decide from an empty diff is theirs.
 """
 
 import json
+import os
 import subprocess
 import time
 
@@ -90,6 +91,29 @@ def test_every_kustomization_renders_to_objects_that_the_tools_know(plane, folde
     assert documents
     for document in documents:
         shapes.read(document)
+
+
+def test_health_checks_join_a_configuration_of_argo_cd_by_either_way(plane, tmp_path):
+    """As a component of what installs it, and merged into what is there."""
+    own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm", "namespace": "argocd"}}
+    own["data"] = {"url": "https://argocd.example.com"}
+    (tmp_path / "argocd-cm.yaml").write_text(yaml.safe_dump(own))
+    relative = os.path.relpath(FLEET / COMPONENT, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["argocd-cm.yaml"], "components": [relative]})
+    )
+    [composed] = rendered(plane, tmp_path)
+
+    plane.kubectl.run("create", "namespace", "argocd")
+    plane.kubectl.run("apply", "--filename=-", stdin=yaml.safe_dump(own))
+    for file in ("argocd-health.yaml", "application.yaml"):
+        patch = f"--patch-file={FLEET / COMPONENT / file}"
+        plane.kubectl.run("patch", "configmap", "argocd-cm", "--namespace=argocd", "--type=merge", patch)
+    applied = json.loads(plane.kubectl.run("get", "configmap", "argocd-cm", "--namespace=argocd", "--output=json"))
+
+    assert applied["data"] == composed["data"]
+    checks = {f"resource.customizations.health.pillion.dev_{kind}" for kind in kinds()}
+    assert set(applied["data"]) == {"url", "resource.customizations.health.argoproj.io_Application"} | checks
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])

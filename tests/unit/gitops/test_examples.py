@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from tests.support.argocd import argocd_health
 from tests.support.gitops import shapes
 
 from pillion.kinds.bundle import read_bundle
@@ -126,3 +127,25 @@ def test_the_environments_of_flux_differ_in_nothing_but_their_name():
             for environment in ENVIRONMENTS
         )
         assert one == other
+
+
+def test_the_health_checks_are_those_that_are_shipped():
+    """A repository that is copied must be complete, so the file is there twice."""
+    copy = FLEET / "argocd" / "health" / "argocd-health.yaml"
+
+    assert copy.read_text() == (ROOT / "operator" / "deploy" / "optional" / "argocd-health.yaml").read_text(), "copy it"
+
+
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [
+        ({}, ("Progressing", "")),
+        ({"health": {"status": "Degraded", "message": "one"}}, ("Degraded", "one")),
+        ({"health": {"status": "Healthy"}}, ("Healthy", "")),
+    ],
+)
+def test_waves_wait_for_the_health_of_applications(status, health):
+    [config] = documents(FLEET / "argocd" / "health" / "application.yaml")
+    [script] = config["data"].values()
+
+    assert argocd_health(script, {"status": status}) == health
