@@ -6,17 +6,15 @@ import pytest
 from tests.support.deployed.node import Node, may_bind_webhooks
 from tests.support.deployed.plane import ROOT, NoPlaneError, open_plane
 from tests.support.docs import commands
-from tests.support.docs.commands import NEEDS
+from tests.support.docs.commands import NEEDS, PAGES
 from tests.support.docs.running import Runner
 
 pytestmark = pytest.mark.slow
 
-PAGES = tuple(page for page in ("install.md", "upgrade.md", "gitops.md", "troubleshooting.md") if (ROOT / "docs" / page).exists())
-
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_the_page_does_what_the_page_says(tmp_path_factory, page, record_property):
+def test_every_command_of_the_page_does_what_the_page_says(tmp_path_factory, page):
     if not may_bind_webhooks():
         pytest.skip("needs to listen on port 443 of a loopback address, as the operator's Service")
     if shutil.which("curl") is None or shutil.which("bash") is None:

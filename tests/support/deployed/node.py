@@ -4,7 +4,7 @@ It stands in for the controller manager and a kubelet where there is no node, an
 the token that their manifests say; only addresses and folders are this machine's. Readiness is what the process answers; Deployments and Pods are reported ready
 when it says so. Other containers are not run and always count as ready.
 
-Everything happens in one thread, which looks every tenth of a second. `close` ends all processes.
+Everything happens in one thread, which looks five times a second. `close` ends all processes.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 OPERATOR: Final = "pillion-operator"
 SIDECAR: Final = "pillion"
-LOOK_EVERY: Final = 0.1
+LOOK_EVERY: Final = 0.2
 
 QUICK: Final = (
     "--lease-duration=3",

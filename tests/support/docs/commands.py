@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+PAGES: Final = ("install.md", "upgrade.md", "gitops.md", "troubleshooting.md")
+"""The pages of docs/ whose commands are run."""
+
 NEEDS: Final = {
     "node": "a kubelet has to run the pod, or to reach into it",
     "docker": "builds an image with a Docker engine",
