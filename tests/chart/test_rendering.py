@@ -96,6 +96,16 @@ def test_placement_is_a_preference_unless_a_person_demands(helm, given):
     assert [one["topologyKey"] for one in theirs["topologySpreadConstraints"]] == ["rack"]
 
 
+def test_whatever_the_chart_runs_runs_where_it_may(everything):
+    specs = [one["spec"]["template"]["spec"] for one in everything if one["kind"] == "Deployment"]
+    specs.append(only(everything, "Pod")["spec"])
+
+    assert len(specs) == 3
+    for spec in specs:
+        assert spec["nodeSelector"] == {"kubernetes.io/os": "linux", "pool": "system"}
+        assert [one["key"] for one in spec["tolerations"]] == ["control-plane"]
+
+
 def test_one_replica_at_a_time_may_be_away(everything, given):
     budget = only(everything, "PodDisruptionBudget")["spec"]
 
