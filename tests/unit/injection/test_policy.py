@@ -123,8 +123,8 @@ def test_what_is_there_any_number_of_times_is_mapped():
     each = Each("variables.mounts", "mount", "volume", "path")
 
     assert (
-        literal([{"x": "y"}, *({"name": volume} for volume, _ in each)])
-        == '[{"x": "y"}] + variables.mounts.map(mount, {"name": mount.volume})'
+        literal([{"x": "y"}, *({"name": volume} for volume, _ in each), {"x": "z"}])
+        == '[{"x": "y"}] + variables.mounts.map(mount, {"name": mount.volume}) + [{"x": "z"}]'
     )
 
 

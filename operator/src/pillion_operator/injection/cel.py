@@ -9,6 +9,7 @@ CEL as API servers have it: a list or map literal has members of one type, so me
 import json
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, Final
 
 JSON = Any
@@ -109,14 +110,16 @@ def _map(value: dict[str, JSON], indent: int) -> str:
 
 
 def _list(value: list[JSON], indent: int) -> str:
-    fixed = [member for member in value if _origin(member) is None]
     mixed = len({_type(member) for member in value}) > 1
-    written = _lines("[", [_wrapped(member, indent + 2, mixed=mixed) for member in fixed], "]", indent)
-    for member in value:
-        each = _origin(member)
-        if each is not None:
-            written += f" + {each.expression}.map({each.name}, {_wrapped(member, indent, mixed=mixed)})"
-    return written
+    parts = []
+    for each, members in groupby(value, _origin):
+        if each is None:
+            parts.append(_lines("[", [_wrapped(member, indent + 2, mixed=mixed) for member in members], "]", indent))
+        else:
+            parts += [
+                f"{each.expression}.map({each.name}, {_wrapped(member, indent, mixed=mixed)})" for member in members
+            ]
+    return " + ".join(parts) or "[]"
 
 
 def _wrapped(member: JSON, indent: int, *, mixed: bool) -> str:
@@ -125,11 +128,11 @@ def _wrapped(member: JSON, indent: int, *, mixed: bool) -> str:
 
 
 def _origin(value: JSON) -> Each | None:
-    """Give what *value* is repeated for; None where it stands there once."""
-    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
-    if isinstance(value, Hole):
-        return value.of if isinstance(value, _Member) else None
-    return next((found for member in members if member is not value and (found := _origin(member))), None)
+    """Give what a member of a list is repeated for; None where it stands there once. Lists within it repeat their own members."""
+    if isinstance(value, _Member):
+        return value.of
+    members = value.values() if isinstance(value, dict) else ()
+    return next((found for member in members if (found := _origin(member))), None)
 
 
 def _type(value: JSON) -> str:
