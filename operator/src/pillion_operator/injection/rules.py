@@ -62,12 +62,15 @@ LACKS_SOMETHING: Final = _lacks_something()
 
 
 def variables(defaults: Options, operator_url: str, version: str) -> dict[str, str]:
-    """Give the variables of a policy, each after those that it uses. The last two are `refusal`, empty for a pod that can have a sidecar, and `additions`.
+    """Give the variables of a policy, each after those that it uses: `refusal` is empty for a pod that can have a sidecar, `additions` is what it lacks.
 
     Args:
         defaults: how sidecars are made where no annotation says otherwise.
         operator_url: where sidecars find the operator.
         version: what the annotation of injected pods says.
+
+    Raises:
+        ValueError: *defaults* mount volumes, which are a pod's own.
     """
     if defaults.mounts:
         raise ValueError("an installation mounts no volumes of pods; leave mounts empty")
