@@ -371,7 +371,7 @@ BROUGHT_ALONG = {
 """A sidecar of the pod's own, and an application that has the folder and not the variables."""
 
 
-@settings(max_examples=120)
+@settings(max_examples=200)
 @given(variant=st.sampled_from(["plain", "sized", "mounted"]), spec=specs, own=annotations, of_pod=labels)
 @example(variant="plain", spec=BROUGHT_ALONG, own={}, of_pod={})
 def test_any_pod_becomes_the_same_by_both(pairs, side, cluster, *, variant, spec, own, of_pod):
