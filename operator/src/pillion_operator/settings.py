@@ -64,12 +64,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=_identity)
     stream_address: Annotated[
         str,
-        _text("host:port of the listener for sidecars. Port 0 takes a free one (tests).", pattern=r"^\S*:\d+$"),
-    ] = "0.0.0.0:3780"
+        _text(
+            "host:port of the listener for sidecars; no host is every address of both families. Port 0 takes a free one (tests).",
+            pattern=r"^\S*:\d+$",
+        ),
+    ] = ":3780"
     admin_address: Annotated[
         str,
         _text("host:port of /livez, /readyz and /metrics. Plain HTTP: nothing secret is there.", pattern=r"^\S*:\d+$"),
-    ] = "0.0.0.0:3790"
+    ] = ":3790"
     tls_cert: Annotated[
         Path | None,
         _text(
@@ -139,7 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "host:port of the admission webhooks. Empty, or with --insecure: no admission, because the API server calls webhooks by TLS alone.",
             pattern=r"^(\S*:\d+)?$",
         ),
-    ] = "0.0.0.0:3443"
+    ] = ":3443"
     webhook_name: Annotated[
         str,
         _text(
@@ -368,8 +371,15 @@ class InvalidSettingsError(ValueError):
     """A setting, or a combination of them, is not possible. The message names flag, value and fix."""
 
 
+def _bracketed(url: str) -> str:
+    """Give *url* with brackets around a bare IPv6 address, which is what a pod's address is in its environment."""
+    scheme, mark, rest = url.partition("://")
+    host, colon, port = rest.rpartition(":")
+    return f"{scheme}{mark}[{host}]{colon}{port}" if ":" in host and "[" not in host else url
+
+
 def validate(settings: Settings) -> Settings:
-    """Give *settings* back if they go together.
+    """Give *settings* back, with a usable URL to advertise, if they go together.
 
     Raises:
         InvalidSettingsError: they do not.
@@ -388,7 +398,7 @@ def validate(settings: Settings) -> Settings:
         )
     if settings.advertise_url and settings.peer_token_file is None:
         raise InvalidSettingsError("--advertise-url needs --peer-token-file: replicas report to each other with it")
-    return settings
+    return msgspec.structs.replace(settings, advertise_url=_bracketed(settings.advertise_url))
 
 
 def flag(name: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -65,3 +66,19 @@ def test_the_documentation_names_every_metric_and_no_other():
     registered = set(re.findall(r'"(pillion_operator_[a-z_]+)"', sources))
 
     assert named == registered
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("https://10.1.2.3:3780", "https://10.1.2.3:3780"),
+        ("https://fd00::1:3780", "https://[fd00::1]:3780"),
+        ("https://[fd00::1]:3780", "https://[fd00::1]:3780"),
+        ("https://replica.example:3780", "https://replica.example:3780"),
+    ],
+)
+def test_a_pods_address_of_either_family_can_be_advertised(given, taken, tmp_path):
+    found = parsed("--insecure", "--advertise-url", given, "--peer-token-file", str(tmp_path / "token"))
+
+    assert found.advertise_url == taken
+    assert urlsplit(taken).hostname in settings.own_names(found)

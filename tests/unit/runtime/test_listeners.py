@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pillion.runtime import listeners
 from pillion.runtime.listeners import ListenError, open_tcp, open_unix, remove_unix
 
 
@@ -59,3 +60,12 @@ def test_both_families_can_be_listened_on(host, family):
             pytest.skip(f"this machine has no {host}")
     with open_tcp("main", host, 0, 1) as sock:
         assert sock.family == family
+
+
+@pytest.mark.parametrize("has_ipv6", [True, False])
+def test_every_address_is_every_address_the_kernel_has(monkeypatch, has_ipv6):
+    """IPv4-only, IPv6-only and dual-stack pods are asked by kubelet and Prometheus in their own family."""
+    if not has_ipv6:
+        monkeypatch.setattr(listeners, "_has_ipv6", lambda: False)
+    with open_tcp("admin", "::", 0, 1) as sock, socket.create_connection(("127.0.0.1", sock.getsockname()[1]), 5):
+        assert sock.family == (socket.AF_INET6 if has_ipv6 and listeners._has_ipv6() else socket.AF_INET)

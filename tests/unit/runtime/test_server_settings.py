@@ -39,6 +39,6 @@ def test_the_defaults_are_those_of_the_design():
     assert (settings.host, settings.port, settings.admin_host, settings.admin_port) == (
         "127.0.0.1",
         3700,
-        "0.0.0.0",
+        "::",
         3790,
     )

@@ -24,13 +24,15 @@ def open_tcp(name: str, host: str, port: int, backlog: int) -> socket.socket:
 
     Args:
         name: of the listener, for the error.
-        host: an address or a name that resolves to one.
+        host: an address or a name that resolves to one; `::` is every address of both families, or of IPv4 where the kernel has no IPv6.
         port: 0 takes a free one.
         backlog: connections that the kernel holds.
 
     Raises:
         ListenError: the address is taken, not this machine's, or no address.
     """
+    if host == "::" and not _has_ipv6():
+        host = "0.0.0.0"  # noqa: S104 - what the caller asked for
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -50,6 +52,15 @@ def open_tcp(name: str, host: str, port: int, backlog: int) -> socket.socket:
         )
         raise ListenError(error.errno, f"{name} listener: cannot listen on {host}:{port}: {reason}") from error
     return sock
+
+
+def _has_ipv6() -> bool:
+    """Whether this kernel has IPv6 at all (`ipv6.disable=1` takes it away)."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
 
 
 def open_unix(path: Path, backlog: int, mode: int) -> socket.socket:

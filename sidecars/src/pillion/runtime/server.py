@@ -305,6 +305,6 @@ def _refuse_duplicates(operations: Iterable[Operation | HotOperation]) -> None:
 
 def _in_url(host: str) -> str:
     """Write an address as it stands in a URL of this machine."""
-    if host in {"0.0.0.0", ""}:  # noqa: S104 - compared, not bound
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
         return "127.0.0.1"
-    return f"[{'::1' if host == '::' else host}]" if ":" in host else host
+    return f"[{host}]" if ":" in host else host

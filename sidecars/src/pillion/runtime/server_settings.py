@@ -45,7 +45,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 3700
     socket_path: str = ""
     socket_mode: int = 0o660
-    admin_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come from outside the pod
+    admin_host: str = "::"  # kubelet and Prometheus come from outside the pod, in the cluster's family
     admin_port: int = 3790
     allowed_hosts: tuple[str, ...] = ()
     max_header_bytes: int = 8190
