@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.support.cluster.api import Api
+from tests.support.cluster.cluster import CRDS
 from tests.support.cluster.kubectl import KubectlError
 from tests.support.cluster.node import product_image
 from tests.support.cluster.node.kind import KindNode
@@ -38,7 +39,7 @@ async def test_a_rolling_restart_loses_no_event_no_mail_and_no_log_line(
     shop: ClusterShop, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = await _names(shop)
-    async with shop.customers() as tally:
+    async with shop.customers(count=8, pause=0.05) as tally:
         for _ in range(2):
             await shop.kubectl("rollout", "restart", "deployment/shop")
             await shop.kubectl("rollout", "status", "deployment/shop", "--timeout=120s", within=130)
@@ -169,3 +170,18 @@ async def _admit(api: Api, namespace: str, stop: asyncio.Event) -> int:
         admitted += 1
         await asyncio.sleep(0.05)
     return admitted
+
+
+async def test_closing_the_shop_leaves_the_definitions_and_nothing_else(
+    shop: ClusterShop, release: str, reader: Reader, api: Api
+) -> None:
+    """Last: it takes away what the other tests stand on."""
+    await asyncio.to_thread(reader.follow, "Close it")
+
+    listed = await shop.kubectl("get", "namespaces,crds,clusterroles,clusterrolebindings", "--output=name")
+    webhooks = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
+    listed += await shop.kubectl("get", webhooks, "--output=name")
+    ours = {line for line in listed.split() if "pillion" in line or line == "namespace/shop"}
+    definitions = {f"customresourcedefinition.apiextensions.k8s.io/{file.stem}.pillion.dev" for file in CRDS.iterdir()}
+    assert len(definitions) >= 5
+    assert ours == {f"namespace/{release}"} | definitions
