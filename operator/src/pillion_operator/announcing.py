@@ -41,7 +41,7 @@ class Announcer:
         self._log = structlog.get_logger("events")
 
     def verdict(self, known: Known, before: Mapping[str, JSON], after: Mapping[str, JSON]) -> None:
-        """Announce what a written status turned: a refusal, its end, and a resource that stopped working."""
+        """Announce what a written status turned: a refusal, its end, a resource that stopped working or does less than its full job, and the end of that."""
         old, new = conditions.condition(before, "Accepted"), conditions.condition(after, "Accepted")
         if new["status"] == "False" and (old.get("status"), old.get("message")) != ("False", new["message"]):
             self._post(known, "Warning", "Refused", new["message"])
@@ -53,6 +53,13 @@ class Announcer:
         propagated = conditions.condition(after, "Propagated")
         if turned and new["status"] == "False" and (propagated["status"] == "True" or new["reason"] == "Refused"):
             self._post(known, "Warning", new["reason"], new["message"])
+            return
+        works = new["status"] == "True"
+        old, new = conditions.condition(before, "Degraded"), conditions.condition(after, "Degraded")
+        if new and old.get("reason") != new["reason"]:
+            self._post(known, "Warning", new["reason"], new["message"])
+        elif old and not new and works:
+            self._post(known, "Normal", "Recovered", "it does its full job again")
 
     async def run(self) -> None:
         """Post what waits, until cancelled."""

@@ -131,9 +131,13 @@ def _written(one: Judged, generation: int, before: Mapping[str, JSON] | None, no
 def _said(
     conditions: Mapping[str, Mapping[str, JSON]], types: Iterable[str] | None = None
 ) -> set[tuple[str, JSON, JSON]]:
-    return {
-        (name, one["status"], one.get("reason")) for name, one in conditions.items() if types is None or name in types
-    }
+    found = set()
+    for name, one in conditions.items():
+        if types is None or name in types:
+            reason = one.get("reason")
+            # What is complained about beside being ready is a trouble like Degraded itself.
+            found.add((name, one["status"], "Ready" if types is not None and reason == "Degraded" else reason))
+    return found
 
 
 def _by_type(status: Mapping[str, JSON], kind: Kind[Any]) -> dict[str, Mapping[str, JSON]]:

@@ -67,8 +67,13 @@ class Judged(msgspec.Struct, frozen=True):
 
 def judge(kind: Kind[Any], facts: Facts) -> list[Judged]:
     """Say everything that *facts* ask for about a resource of *kind*, the kind's own conditions last."""
-    judged = _accepted(facts) if facts.accepted else _refused(facts)
-    return [*judged, *_stale(facts), *_degraded(facts), *_own(kind, facts)]
+    troubles = [*_stale(facts), *_degraded(facts)]
+    judged = (
+        _accepted(facts, degraded=any(one.type == "Degraded" for one in troubles))
+        if facts.accepted
+        else _refused(facts)
+    )
+    return [*judged, *troubles, *_own(kind, facts)]
 
 
 def _refused(facts: Facts) -> list[Judged]:
@@ -85,11 +90,11 @@ def _refused(facts: Facts) -> list[Judged]:
         Judged("Accepted", False, "Invalid", listed),
         Judged("Propagated", False, "NotAccepted", f"this generation is refused; {kept}"),
         Judged("Ready", False, "NotAccepted", listed),
-        Judged("Stalled", True, "Invalid", "this generation is refused; edit the resource"),
+        Judged("Stalled", True, "Invalid", f"this generation is refused; edit the resource:\n{listed}"),
     ]
 
 
-def _accepted(facts: Facts) -> list[Judged]:
+def _accepted(facts: Facts, *, degraded: bool) -> list[Judged]:
     tally = facts.tally
     judged = [
         Judged("Accepted", True, "Accepted", "\n".join(v.message for v in facts.violations if v.severity == "warning"))
@@ -119,7 +124,9 @@ def _accepted(facts: Facts) -> list[Judged]:
         said = stalled.reason, _told(stalled)
         judged += [Judged("Ready", False, *said), Judged("Stalled", True, *said)]
     else:
-        judged.append(Judged("Ready", True, "Ready" if tally.total else reason, text))
+        # The reason is a column of `kubectl get`: there it tells at a glance that something is not quite right.
+        word = "Degraded" if degraded else "Ready" if tally.total else reason
+        judged.append(Judged("Ready", True, word, text))
     return judged
 
 

@@ -50,6 +50,8 @@ async def posted(known, *turns):
 
 
 REFUSED = status(accepted="False", ready="False", reason="NotAccepted", message="spec.value: wrong", propagated="False")
+DEGRADED = status()
+DEGRADED["conditions"].append({"type": "Degraded", "status": "True", "reason": "StoreFull", "message": "make room"})
 UNREADY = status(ready="False", reason="SecretMissing", message="create it")
 
 
@@ -64,6 +66,10 @@ UNREADY = status(ready="False", reason="SecretMissing", message="create it")
         (status(), UNREADY, [("Warning", "SecretMissing", "create it")]),
         (UNREADY, UNREADY, []),
         (status(), status(ready="False", reason="Propagating", propagated="False"), []),
+        (status(), DEGRADED, [("Warning", "StoreFull", "make room")]),
+        (DEGRADED, DEGRADED, []),
+        (DEGRADED, status(), [("Normal", "Recovered", "it does its full job again")]),
+        (DEGRADED, status(ready="False", reason="Propagating", propagated="False"), []),
     ],
 )
 async def test_events_tell_turns_and_nothing_else(known, before, after, said):

@@ -208,7 +208,7 @@ def test_what_sidecars_complain_about_is_counted_and_named():
     status = written(tally=Tally(applied=12, total=12, statements=(full,)))
 
     assert said(status, "Degraded") == ("True", "StoreFull", "the store is full; make room (p-1, p-2, p-3 and 9 more)")
-    assert said(status, "Ready")[0] == "True"
+    assert said(status, "Ready") == ("True", "Degraded", "12 of 12 sidecars run it")
 
 
 def test_a_resource_that_waits_for_a_person_is_stalled():

@@ -149,6 +149,8 @@ class Truth(RuleBasedStateMachine):
         self.value, self.suspended = value, suspend
         if value != BAD:
             self.good = (value, suspend)
+        for one in self.sidecars.values():
+            one["refuses"] &= one["runs"] != self.wanted  # asked back to what it runs, it refuses nothing any more
         self.operator.take(self.server.document)
         self.settle()
 

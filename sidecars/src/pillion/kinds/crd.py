@@ -69,7 +69,6 @@ def crd(kind: Kind[Any]) -> JSON:
             "name": "Reason",
             "type": "string",
             "jsonPath": f"{ready}.reason",
-            "priority": 1,
             "description": "Why it is ready or not.",
         },
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
