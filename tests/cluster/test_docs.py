@@ -24,7 +24,7 @@ def test_every_command_of_the_page_does_what_the_page_says(tmp_path_factory, pag
     ran, listed = 0, []
     try:
         with open_plane(folder) as plane:
-            if plane.helm_program is None:
+            if plane.helm is None:
                 pytest.skip("no helm: `make chart` builds it, or install it")
             with Node(plane, can_serve_webhooks=True) as node:
                 runner = Runner(plane, node, folder)

@@ -6,13 +6,13 @@ proxy or an edited manifest. It belongs to one test module, because what is inst
 
 import random
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.support.charting import Helm
 from tests.support.cluster import programs, sources
 from tests.support.cluster.controlplane import ControlPlane
 from tests.support.cluster.kubectl import Kubectl
@@ -33,32 +33,11 @@ class Plane:
 
     control_plane: ControlPlane
     kubectl: Kubectl
-    helm_program: Path | None
+    helm: Helm | None
+    """For this cluster, where there is one."""
     pod_addresses: str
     """First three numbers of loopback addresses for pods."""
     folder: Path
-
-    def helm(self, *arguments: str) -> str:
-        """Run helm; gives its standard output.
-
-        Raises:
-            NoPlaneError: there is no helm.
-            AssertionError: it failed.
-        """
-        if self.helm_program is None:
-            raise NoPlaneError("no helm: `make chart` builds it, or install it")
-        done = subprocess.run(
-            [str(self.helm_program), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            cwd=ROOT,
-            env={**self.kubectl.environ(), "KUBECONFIG": str(self.control_plane.kubeconfig)},
-        )
-        if done.returncode:
-            raise AssertionError(done.stdout + done.stderr)
-        return done.stdout
 
 
 @contextmanager
@@ -79,10 +58,11 @@ def open_plane(folder: Path) -> Iterator[Plane]:
     services, pods = (f"127.{chance.randrange(10, 250)}.{chance.randrange(256)}" for _ in range(2))
     control_plane = ControlPlane(paths, folder / "plane", flags=[f"--service-cluster-ip-range={services}.0/24"])
     found = programs.cached(["helm"]).get("helm") or shutil.which("helm")
+    helm = Helm(Path(found), folder, control_plane.kubeconfig) if found else None
     try:
         control_plane.start()
         kubectl = Kubectl(paths["kubectl"], control_plane.kubeconfig, folder)
-        yield Plane(control_plane, kubectl, Path(found) if found else None, pods, folder)
+        yield Plane(control_plane, kubectl, helm, pods, folder)
     finally:
         with suppress(ProcessLookupError):
             control_plane.stop()

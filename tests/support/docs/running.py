@@ -45,8 +45,8 @@ class Runner:
         for name in _LINKED:
             (self._folder / name).symlink_to(ROOT / name)
         (programs / "kubectl").symlink_to(plane.kubectl.program)
-        if plane.helm_program:
-            (programs / "helm").symlink_to(plane.helm_program)
+        if plane.helm:
+            (programs / "helm").symlink_to(plane.helm.program)
         self._script(programs / "pillion", f'exec {sys.executable} -m pillion.cli.main "$@"')
         to = " ".join(f"--connect-to localhost:{port}:$POD:{port}" for port in (3700, 3790))
         self._script(programs / "curl", f'exec /usr/bin/env PATH="${{PATH#*:}}" curl --max-time 10 {to} "$@"')
