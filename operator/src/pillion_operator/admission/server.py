@@ -6,6 +6,7 @@ a verdict: then the `failurePolicy` of the namespace's class decides. A replica 
 """
 
 import asyncio
+import functools
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -133,6 +134,8 @@ class AdmissionServer:
         self, webhook: str, judge: Callable[[Request], Awaitable[tuple[bytes, str]]]
     ) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
         seconds = self._seconds.labels(webhook)
+        # Outcomes are few, and looking a child up costs more than counting on it.
+        counted = functools.cache(lambda outcome: self._reviews.labels(webhook, outcome))
 
         async def answer(request: web.BaseRequest) -> web.Response:
             began = time.perf_counter()
@@ -154,7 +157,7 @@ class AdmissionServer:
                 return _answer(_Problem(500, "internal", "Internal error", "the review failed; see the operator's log"))
             finally:
                 self._at_once -= 1
-                self._reviews.labels(webhook, outcome).inc()
+                counted(outcome).inc()
                 seconds.observe(time.perf_counter() - began)
 
         return answer
@@ -209,6 +212,12 @@ class _Answer(msgspec.Struct):
 async def _body(request: web.BaseRequest) -> bytes:
     if (request.content_length or 0) > MAX_BODY:
         raise _too_large()
+    if request.content.is_eof():
+        # The common case: head and body came together, and nothing is waited for. What came in one piece may still be chunked, of a length that no head told.
+        whole = request.content.read_nowait()
+        if len(whole) > MAX_BODY:
+            raise _too_large()
+        return whole
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
