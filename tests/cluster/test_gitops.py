@@ -29,20 +29,20 @@ FOLDERS = sorted(str(file.parent.relative_to(FLEET)) for file in FLEET.rglob("ku
 COMPONENT = "argocd/health"
 """Is rendered within what includes it."""
 
-SHOP = {
+ORDERS = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
-    "metadata": {"name": "shop", "namespace": "shop"},
+    "metadata": {"name": "orders", "namespace": "shop"},
     "spec": {
-        "selector": {"matchLabels": {"app": "shop"}},
+        "selector": {"matchLabels": {"app": "orders"}},
         "template": {
-            "metadata": {"labels": {"app": "shop"}},
+            "metadata": {"labels": {"app": "orders"}},
             "spec": {
                 "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [
                     {
-                        "name": "shop",
-                        "image": "registry.example.com/shop:1",
+                        "name": "orders",
+                        "image": "registry.example.com/orders:1",
                         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                     }
                 ],
@@ -184,6 +184,17 @@ class Tool:
     def apply_in_stages(self, name, documents):
         raise NotImplementedError
 
+    def settled(self, name, documents, *, sidecars):
+        """Apply an application, wait until the operator has written what became of it, and find no difference; gives its file."""
+        self.apply_in_stages(name, documents)
+        file = self.file(name, documents)
+        wait(lambda: all_run(self.plane, sidecars), f"{sidecars} sidecars run every resource")
+        assert self.differences(self.chart) == ""
+        assert self.differences(file) == ""
+        assert written_by(self.plane, lambda: self.apply(file), file) == []
+        assert self.differences(file) == ""
+        return file
+
     def install(self):
         raise NotImplementedError
 
@@ -275,15 +286,14 @@ def test_a_second_application_differs_in_nothing_and_writes_nothing(tmp_path_fac
             wait(lambda: all_told(plane), "the API server is told whom to trust")
             documents = rendered(plane, "teams/shop/production")
             used.apply_in_stages("team-shop", documents)
-            team = used.file("team-shop", documents)
-            plane.kubectl.run("apply", "--filename=-", stdin=json.dumps(SHOP))
             # Its pod is never ready, because nobody runs the application that its critical check asks.
-            wait(lambda: all_run(plane), "a sidecar runs every resource")
-
-            assert used.differences(used.chart) == ""
-            assert used.differences(team) == ""
-            wrote = written_by(plane, lambda: (used.again(), used.apply(team)), used.chart, team)
-            assert wrote == [], node.logs()
+            plane.kubectl.run("apply", "--filename=-", stdin=json.dumps(ORDERS))
+            team = used.settled("team-shop", documents, sidecars=1)
+            shop = used.settled("shop", rendered(plane, ROOT / "examples" / "shop"), sidecars=3)
+            for action, *files in ((used.again, used.chart), (lambda: used.apply(shop), shop)):
+                assert written_by(plane, action, *files) == [], node.logs()
+                assert [used.differences(file) for file in files] == [""]
+            assert used.differences(team) != "", "the example shop has a profile of the same name"
             plane.kubectl.run("scale", "deployment/pillion-operator", "--namespace=pillion-system", "--replicas=3")
             assert "replicas: 3" in used.differences(used.chart), "an edit by hand would be found"
     except NoPlaneError as reason:
@@ -307,11 +317,11 @@ def all_told(plane):
     return all(found)
 
 
-def all_run(plane):
-    """Whether every resource of the team counts one sidecar, and its conditions are about its current generation."""
+def all_run(plane, sidecars):
+    """Whether every resource of the namespace counts so many sidecars, and its conditions are about its current generation."""
     found = json.loads(plane.kubectl.run("get", "pillion", "--namespace=shop", "--output=json"))["items"]
-    return len(found) == len(kinds()) and all(
-        one.get("status", {}).get("sidecars", {}).get("summary") == "1/1"
+    return len(found) >= len(kinds()) and all(
+        one.get("status", {}).get("sidecars", {}).get("summary") == f"{sidecars}/{sidecars}"
         and condition(one, "Propagated").get("status") == "True"
         for one in found
     )
