@@ -46,6 +46,7 @@ def status_of(kind: Kind[Any], facts: Facts, seen: Mapping[str, JSON], now: date
         now: the time, for conditions that change.
     """
     tally, before = facts.tally, _all_by_type(seen)
+    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     # Sidecars that run an earlier generation do not run this one.
     applied = tally.applied if facts.accepted else 0
     sidecars: dict[str, JSON] = {"applied": applied, "total": tally.total, "summary": f"{applied}/{tally.total}"}
@@ -54,7 +55,7 @@ def status_of(kind: Kind[Any], facts: Facts, seen: Mapping[str, JSON], now: date
     status: dict[str, JSON] = {
         "observedGeneration": facts.generation,
         "sidecars": sidecars,
-        "conditions": [_written(one, facts.generation, before.get(one.type), now) for one in judge(kind, facts)],
+        "conditions": [_written(one, facts.generation, before.get(one.type), stamp) for one in judge(kind, facts)],
     }
     if facts.revision:
         status["revision"] = facts.revision
@@ -72,15 +73,22 @@ def difference(kind: Kind[Any], seen: Mapping[str, JSON], wanted: Mapping[str, J
     if seen.get("lastGood") != wanted.get("lastGood"):
         return Difference.VERDICT
     old, new = _by_type(seen, kind), _by_type(wanted, kind)
+    if old == new:
+        return _difference_beside(kind, seen, wanted)
     if _said(old, VERDICTS) != _said(new, VERDICTS):
         return Difference.VERDICT
     if _said(old) != _said(new):
         return Difference.COUNTS
     if any(old[t] != new[t] for t in new if t in VERDICTS):
         return Difference.COUNTS
+    return max(Difference.FIGURES, _difference_beside(kind, seen, wanted))
+
+
+def _difference_beside(kind: Kind[Any], seen: Mapping[str, JSON], wanted: Mapping[str, JSON]) -> Difference:
+    """Compare what stands beside the conditions."""
     if seen.get("sidecars") != wanted["sidecars"] or seen.get("revision") != wanted.get("revision"):
         return Difference.COUNTS
-    if old != new or any(seen.get(name) != wanted.get(name) for name in kind.status_schema):
+    if any(seen.get(name) != wanted.get(name) for name in kind.status_schema):
         return Difference.FIGURES
     return Difference.NONE
 
@@ -110,9 +118,8 @@ def condition(status: Mapping[str, JSON], kind: str) -> Mapping[str, JSON]:
     return _all_by_type(status).get(kind, {})
 
 
-def _written(one: Judged, generation: int, before: Mapping[str, JSON] | None, now: datetime) -> dict[str, JSON]:
+def _written(one: Judged, generation: int, before: Mapping[str, JSON] | None, since: str) -> dict[str, JSON]:
     status = str(one.status)
-    since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if before is not None and before.get("status") == status and before.get("lastTransitionTime"):
         since = before["lastTransitionTime"]
     message = one.message
