@@ -190,9 +190,13 @@ class Truth(RuleBasedStateMachine):
         self.operator.fleet.expire(1.0)
         self.settle()
 
+    @precondition(lambda self: all(one["runs"] == self.wanted for one in self.sidecars.values()))
     @rule()
     def restart(self):
-        """A new process knows what the API server shows, and what sidecars say when they come back."""
+        """A new process knows what the API server shows, and what sidecars say when they come back.
+
+        Of one that comes back with an earlier configuration it cannot know what that held (docs/operator.md), so that case is left out.
+        """
         former, writes = self.operator.fleet, self.server.writes
         self.operator = Operator(self.server)
         self.operator.take(self.server.document)
@@ -200,10 +204,6 @@ class Truth(RuleBasedStateMachine):
             known = sidecar.facts
             self.operator.fleet.put(known)
         self.operator.publish()
-        for sidecar in former:
-            known, copy = sidecar.facts, self.operator.fleet.get("shop", sidecar.facts.uid)
-            copy.running = sidecar.running  # what a revision held that no longer is wanted, only the sidecar knows
-            copy.facts = known
         self.loop.run_until_complete(self.operator.reporter._handle(A))
         assert self.server.writes == writes
 
