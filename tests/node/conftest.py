@@ -6,7 +6,7 @@ Never part of `make test`: a node on this machine needs root and changes the mac
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.support.cluster.fixtures import (  # noqa: F401 - pytest finds fixtur
     new_namespace,
     token_for,
 )
+from tests.support.cluster.kubectl import KubectlError
 from tests.support.cluster.node import kind, product_image
 from tests.support.cluster.node.footprint import Footprint
 from tests.support.cluster.node.node import Node, NodeUnavailableError, open_node
@@ -33,7 +34,21 @@ RELEASE = "pillion-system"
 ON_KIND = os.environ.get("PILLION_TEST_NODE") == "kind"
 """Whether the node is one of kind's."""
 
+LOOKS = {
+    "pods": ("get", "pods", "--all-namespaces", "--output=wide"),
+    "warnings": ("get", "events", "--all-namespaces", "--field-selector=type=Warning", "--sort-by=.lastTimestamp"),
+    "operator": (
+        "logs",
+        "--namespace=pillion-system",
+        "--selector=app.kubernetes.io/name=pillion-operator",
+        "--prefix",
+    ),
+    "sidecars": ("logs", "--namespace=shop", "--selector=app=shop", "--container=pillion", "--prefix", "--tail=20"),
+}
+"""What is shown of the cluster when a test fails."""
+
 AnyNode = Node | kind.KindNode
+OPENED = pytest.StashKey[AnyNode]()
 
 
 def _say(line: str) -> None:
@@ -80,11 +95,26 @@ def node(pytestconfig: pytest.Config) -> Iterator[AnyNode]:
     try:
         with _opening(say) as opened:
             say(f"node ready in {opened.cluster.started_in:.1f} s")
+            pytestconfig.stash[OPENED] = opened
             yield opened
+            del pytestconfig.stash[OPENED]
     except (NodeUnavailableError, ClusterUnavailableError) as unavailable:
         pytest.skip(str(unavailable))
     if before is not None:
         assert before.differences(Footprint.take()) == []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Shows what the cluster looks like where a test failed: it is gone when somebody reads of it."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined] # pluggy's result, which hook wrappers are sent
+    opened = item.config.stash.get(OPENED, None)
+    if report.failed and opened is not None:
+        kubectl = opened.cluster.kubectl
+        for title, arguments in LOOKS.items():
+            with suppress(KubectlError):
+                report.sections.append((title, kubectl.run(*arguments)))
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """What hurts nobody: a sidecar that the kernel kills for its memory, an operator that is away, an injector that missed a pod."""
 
 import json
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from tests.support.cluster.api import Api
 from tests.support.cluster.kubectl import KubectlError
+from tests.support.cluster.node.product_image import SHOP
 from tests.support.shop.cluster_shop import IMAGE, JSON, NAMESPACE, ClusterShop, until
 from tests.support.shop.walkthrough import Reader
 
@@ -41,9 +44,27 @@ async def _back(shop: ClusterShop, name: str, restarts: int) -> JSON:
     return found
 
 
+async def _run_out_of_memory(shop: ClusterShop, name: str) -> None:
+    """Has the kernel kill the sidecar of pod *name*, and waits until it is back."""
+    pod = await shop.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}")
+    with pytest.raises(KubectlError):  # its container ends under it
+        await shop.kubectl("exec", name, "--container=pillion", "--", "python3", "-c", HOGS, within=90)
+    status = await _back(shop, name, _sidecar(pod)["restartCount"])
+    assert status["lastState"]["terminated"]["reason"] == "OOMKilled"
+
+
+@pytest_asyncio.fixture
+async def eager(shop: ClusterShop) -> AsyncIterator[None]:
+    """Failed deliveries are tried again every few seconds, so that a test need not wait for minutes."""
+    schedule = {"spec": {"retry": {"schedule": ["1s", "2s", *["3s"] * 18]}}}
+    await shop.kubectl("patch", "webhookendpoint", "accounting", "--type=merge", f"--patch={json.dumps(schedule)}")
+    yield
+    await shop.kubectl("apply", "--kustomize", str(SHOP))
+
+
+@pytest.mark.usefixtures("eager")
 async def test_a_sidecar_that_runs_out_of_memory_is_back_with_its_state(shop: ClusterShop) -> None:
-    pod = (await shop.pods())[0]
-    name, restarts = pod["metadata"]["name"], _sidecar(pod)["restartCount"]
+    name = await shop.pod()
     await shop.kubectl("scale", "deployment/receiver", "--replicas=0")
     await shop.kubectl("wait", "pod", "--selector=app=receiver", "--for=delete", "--timeout=60s", within=70)
     decisions = [(await shop.call(name, "/v1/ratelimit/check", LOGIN))[1]["allowed"] for _ in range(6)]
@@ -52,19 +73,28 @@ async def test_a_sidecar_that_runs_out_of_memory_is_back_with_its_state(shop: Cl
         event = {"type": "order.created", "id": f"oom-{number}", "data": {"id": f"oom-{number}"}}
         assert (await shop.call(name, "/v1/events", event))[0] == 202
 
-    with pytest.raises(KubectlError):  # its container ends under it
-        await shop.kubectl("exec", name, "--container=pillion", "--", "python3", "-c", HOGS, within=90)
-    status = await _back(shop, name, restarts)
+    await _run_out_of_memory(shop, name)
 
-    assert status["lastState"]["terminated"]["reason"] == "OOMKilled"
     # Counters begin with full quota, as docs/ratelimit.md says; the configuration is the one that was in force.
-    assert (await shop.call(name, "/v1/ratelimit/check", LOGIN))[1]["allowed"]
+    for via in ("tcp", "socket"):
+        assert (await shop.call(name, "/v1/ratelimit/check", LOGIN, via=via))[1]["allowed"]
     await shop.kubectl("scale", "deployment/receiver", "--replicas=1")
 
     async def delivered() -> bool:
         return {f"oom-{number}" for number in range(10)} <= await shop.events()
 
     await until(delivered, 90)
+
+
+async def test_what_was_accepted_and_logged_around_the_end_of_a_sidecar_arrives(
+    shop: ClusterShop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The application goes on meanwhile: it answers 503, and its log lines wait in the file."""
+    async with shop.customers() as tally:
+        await _run_out_of_memory(shop, await shop.pod())
+    told = await shop.accounts(tally)
+    with capfd.disabled():
+        print(f"\nsidecar out of memory under load: {told}")
 
 
 async def _configuration(shop: ClusterShop, pod: str) -> JSON:
