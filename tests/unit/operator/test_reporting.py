@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.support.operator.toys import VOCABULARY, gauge
 
-from pillion.kinds.exchange import Acknowledgement
+from pillion.kinds.exchange import Acknowledgement, ConditionReport
 from pillion_operator.announcing import Announcer
 from pillion_operator.api import ApiError
 from pillion_operator.catalogue import Catalogue, ResourceKey
@@ -14,6 +14,7 @@ from pillion_operator.fleet import Facts, Fleet
 from pillion_operator.reporting import MANAGER, Reporter
 from pillion_operator.secretstore import SecretStore
 from pillion_operator.settings import Settings
+from pillion_operator.verdicts import PATIENCE
 from pillion_operator.work import Later, QueueMetrics
 
 A = ResourceKey("Gauge", "shop", "a")
@@ -38,7 +39,7 @@ class Server:
 
 
 class World:
-    def __init__(self, **changes):
+    def __init__(self, pods=lambda _: {}, **changes):
         self.server, self.catalogue, self.fleet = Server(), Catalogue(VOCABULARY), Fleet()
         self.leading = True
         settings = Settings(insecure=True, status_interval=5.0, figures_interval=50.0, settle_time=20.0, **changes)
@@ -54,6 +55,7 @@ class World:
             leading=lambda: self.leading,
             queues=QueueMetrics(registry),
             registry=registry,
+            pods=pods,
         )
         self.observe(gauge("a", 1))
 
@@ -187,6 +189,55 @@ async def test_an_edit_that_overtook_the_write_is_still_seen():
     _, change = world.catalogue.observe(gauge("a", 2, generation=2, version=29))
 
     assert change.meaning
+
+
+async def test_a_thousand_sidecars_that_complain_one_after_another_are_two_writes():
+    """The first word at once, the number of those who agree when figures are due."""
+    world = World()
+    world.sidecars(1000)
+    await world.handle()
+    good = world.catalogue.get(A).good.fingerprint
+    full = ConditionReport(kind="Gauge", name="a", reason="StoreFull", message="make room", degrades=True)
+    for number in range(1000):
+        world.fleet.acknowledge("shop", f"p{number}", Acknowledgement(revision=good, applied=True, conditions=(full,)))
+        world.reporter._written_at[A] -= 0.01  # ten seconds in all
+        if number % 10 == 0:
+            await world.handle()
+
+    assert len(world.server.bodies) == 2
+    (degraded,) = [c for c in world.server.bodies[1]["status"]["conditions"] if c["type"] == "Degraded"]
+    assert (degraded["reason"], degraded["message"][:9]) == ("StoreFull", "make room")
+    assert 0 < await world.handle() <= 50
+
+
+async def test_sidecars_that_stay_behind_are_called_stale_once():
+    world = World(status_debounce=0.0)
+    world.sidecars(2, applied=1)
+    await world.handle()
+    world.reporter.look_for_overdue()
+    assert len(world.reporter.queue) == 0
+    world.reporter._lagging_since[A] -= PATIENCE
+    world.reporter.look_for_overdue()
+    world.reporter.look_for_overdue()
+    assert len(world.reporter.queue) == 1
+    await world.handle()
+
+    def stale(body):
+        return [(c["reason"], c["message"][:2]) for c in body["status"]["conditions"] if c["type"] == "Stale"]
+
+    assert [stale(body) for body in world.server.bodies] == [[], [("Lagging", "p1")]]
+    world.sidecars(2)
+    await world.handle()
+    assert stale(world.server.bodies[2]) == []
+    assert world.reporter._lagging_since == {}
+
+
+async def test_pods_without_their_sidecar_degrade_what_counts_them():
+    world = World(pods=lambda _: {"pods": 3, "injected": 2, "missed": 1})
+    await world.handle()
+
+    (degraded,) = [c for c in world.server.bodies[0]["status"]["conditions"] if c["type"] == "Degraded"]
+    assert (degraded["reason"], degraded["message"][:25]) == ("SidecarsMissed", "1 of 3 pods run without t")
 
 
 async def test_a_deleted_resource_is_no_work():
