@@ -130,6 +130,23 @@ def test_environments_differ_where_their_patches_say_so(cluster):
     assert limits == [{"requests": 60, "per": "1m", "burst": 20}, {"requests": 600, "per": "1m", "burst": 100}]
 
 
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_the_project_of_the_teams_admits_what_a_team_brings(cluster, environment):
+    project = next(
+        shapes.read(one)
+        for one in rendered(cluster, f"argocd/{environment}")
+        if one["kind"] == "AppProject" and one["metadata"]["name"] == "teams"
+    )
+    admitted = {(one.group, one.kind) for one in project.spec.clusterResourceWhitelist}
+    wide = {
+        (one["apiVersion"].rpartition("/")[0], one["kind"])
+        for one in rendered(cluster, f"teams/shop/{environment}")
+        if "namespace" not in one["metadata"]
+    }
+
+    assert wide <= admitted
+
+
 def test_the_project_of_the_platform_admits_what_the_chart_brings(cluster, helm):  # noqa: F811 - pytest gives fixtures by name
     project = next(
         shapes.read(one)

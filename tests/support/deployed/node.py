@@ -38,6 +38,7 @@ QUICK: Final = (
     "--repair-interval=1",
     "--secret-interval=0.5",
     "--settle-time=2",
+    "--departure-grace=1",
 )
 """Lets a test see in seconds what takes a minute otherwise."""
 

@@ -18,7 +18,7 @@ PAGES: Final = ("install.md", "upgrade.md", "gitops.md", "troubleshooting.md")
 """The pages of docs/ whose commands are run."""
 
 NEEDS: Final = {
-    "node": "a kubelet has to run the pod, or to reach into it",
+    "node": "needs a kubelet, to run the pod or to reach into it",
     "docker": "builds an image with a Docker engine",
     "registry": "speaks to an image registry",
     "git": "speaks to a Git server",
