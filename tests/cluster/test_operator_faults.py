@@ -135,8 +135,9 @@ async def test_a_definition_that_goes_and_comes_back_is_watched_without_a_restar
     await sidecar.until(lambda document: policies(document).keys() == {"b"})
 
 
-async def test_a_refused_edit_over_a_restart_is_still_refused_and_told(api, profiles, operator, new_sidecar):
-    """The last good version lives in the process: after a restart the refused resource runs nowhere, and says so."""
+async def test_a_refused_edit_over_a_restart_is_still_refused_and_the_last_good_version_runs(
+    api, profiles, operator, new_sidecar
+):
     sidecar = await new_sidecar(labels={"app": "shop"})
     await api.apply(f"{profiles}/a", profile("a", selector={"matchLabels": {"app": "none"}}))
     await api.apply(f"{profiles}/b", profile("b", selector={"matchLabels": {"app": "shop"}}))
@@ -147,10 +148,13 @@ async def test_a_refused_edit_over_a_restart_is_still_refused_and_told(api, prof
 
     operator.kill()
     operator.start()
+    late = await new_sidecar("late", labels={"app": "shop"})
 
-    await sidecar.until(lambda document: document["profile"]["name"] == "")
-    seen = await api.until(profiles, "b", lambda r: "no sidecar runs this resource" in str(r["status"]["conditions"]))
+    await late.until(lambda document: document["profile"]["name"] == "b")
+    assert sidecar.documents[-1]["profile"]["name"] == "b"
+    seen = await api.until(profiles, "b", lambda r: r["status"]["sidecars"]["total"] == 2)
     assert is_now("Accepted", "False")(seen)
+    assert is_now("Stale", "True", "LastGoodVersion")(seen)
 
 
 @pytest_asyncio.fixture

@@ -34,7 +34,7 @@ async def test_an_applied_resource_reaches_the_sidecar_and_kubectl_wait_returns(
     await kubectl("wait", "--for=condition=Ready", "ratelimitpolicy/shop", "--timeout=20s")
 
     assert requests_of(sidecar.documents[-1], "shop") == 5
-    name, *_, sidecars, ready, _age = (await kubectl("get", "rlp", "--no-headers")).split()
+    name, *_, sidecars, ready, _reason, _age = (await kubectl("get", "rlp", "--no-headers")).split()
     assert (name, sidecars, ready) == ("shop", "1/1", "True")
 
 
