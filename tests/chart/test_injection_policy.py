@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tests.support.charting import EVERYTHING, NAMESPACE, HelmError, only
 
-from pillion_operator import command, injector, settings
+from pillion_operator import arguments, command, injector
 
 POLICY = ("--set", "injection.mode=policy")
 KINDS = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
@@ -24,7 +24,7 @@ def printed(documents, namespace=NAMESPACE):
     containers = only(documents, "Deployment", "pillion-operator")["spec"]["template"]["spec"]["containers"]
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    chosen = settings.from_arguments(parser.parse_args([*containers[0]["args"][1:], f"--namespace={namespace}"]))
+    chosen = arguments.from_arguments(parser.parse_args([*containers[0]["args"][1:], f"--namespace={namespace}"]))
     return list(yaml.safe_load_all(injector.injection_policy(chosen)))
 
 

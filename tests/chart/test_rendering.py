@@ -10,7 +10,8 @@ import pytest
 import yaml
 from tests.support.charting import CHART, EVERYTHING, GIVEN, NAMESPACE, HelmError, only
 
-from pillion_operator import command, settings, verification
+from pillion_operator import arguments as operator_arguments
+from pillion_operator import command, verification
 
 HOST = f"pillion-operator.{NAMESPACE}.svc"
 SWITCHES = pytest.mark.parametrize("values", [EVERYTHING, GIVEN], ids=lambda path: path.stem)
@@ -62,7 +63,7 @@ def test_the_operator_understands_its_arguments(everything, given):
     first, second = (container(only(one, "Deployment", "pillion-operator"))["args"] for one in (everything, given))
 
     assert (first[0], second[0]) == ("operator", "operator")
-    one, two = (settings.from_arguments(parsed(command, arguments[1:])) for arguments in (first, second))
+    one, two = (operator_arguments.from_arguments(parsed(command, arguments[1:])) for arguments in (first, second))
     assert (one.sidecar_cpu_limit, one.sidecar_memory_limit, one.repair) == ("1", "", "evict")
     assert one.repair_interval == 30
     assert two.sidecar_image.startswith("pillion@sha256:")

@@ -3,12 +3,13 @@
 import argparse
 import sys
 
-from pillion_operator import injector, settings
+from pillion_operator import arguments, injector
+from pillion_operator.settings import InvalidSettingsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
-    settings.add_arguments(parser)
+    arguments.add_arguments(parser)
     parser.add_argument(
         "--print-injection-policy",
         action="store_true",
@@ -19,13 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the operator until it is told to stop, or print what it is asked for: 0 afterwards, 2 where settings or environment do not allow it."""
     try:
-        chosen = settings.from_arguments(args)
+        chosen = arguments.from_arguments(args)
         if args.print_injection_policy:
             sys.stdout.write(injector.injection_policy(chosen))
             return 0
         from pillion_operator import main  # noqa: PLC0415 - kopf and kubernetes take a second to import
 
         return main.run(chosen)
-    except (settings.InvalidSettingsError, OSError) as error:
+    except (InvalidSettingsError, OSError) as error:
         sys.stderr.write(f"pillion operator: {error}\n")
         return 2

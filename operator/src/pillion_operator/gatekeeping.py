@@ -10,7 +10,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from pillion.kinds.definition import Kind
-from pillion_operator import settings as operator_settings
+from pillion_operator import installation
 from pillion_operator.admission.server import AdmissionServer
 from pillion_operator.announcing import Announcer
 from pillion_operator.api import Api
@@ -163,7 +163,7 @@ class Gatekeeper:
         if settings.tls_cert and settings.tls_key:
             files = (settings.tls_cert, settings.tls_key, settings.tls_ca)
             return FileCertificates(*files, registry=registry, changed=self._changed)
-        names = operator_settings.own_names(settings)
+        names = installation.own_names(settings)
         return CertificateKeeper(api, settings.namespace, names, registry, changed=self._changed)
 
     def _bundle(self) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pillion.version import VERSION
-from pillion_operator import settings as operator_settings
+from pillion_operator import installation
 from pillion_operator.injection import policy
 from pillion_operator.injection.patch import Injection, inject
 from pillion_operator.namespaces import Namespace
@@ -20,8 +20,8 @@ class Injector:
     """Injects as *settings* say."""
 
     def __init__(self, settings: Settings) -> None:
-        self._defaults = operator_settings.sidecar_options(settings)
-        self._url = operator_settings.operator_url(settings)
+        self._defaults = installation.sidecar_options(settings)
+        self._url = installation.operator_url(settings)
 
     def __call__(self, pod: Mapping[str, JSON], namespace: Namespace) -> Injection:
         """Give what *pod* lacks of a sidecar."""
@@ -37,5 +37,5 @@ class Injector:
 
 def injection_policy(settings: Settings) -> str:
     """Give the manifest of the policy that injects as *settings* say."""
-    defaults, url = operator_settings.sidecar_options(settings), operator_settings.operator_url(settings)
+    defaults, url = installation.sidecar_options(settings), installation.operator_url(settings)
     return policy.manifest(defaults, url, VERSION, settings.namespace)

@@ -1,24 +1,19 @@
 """Every setting of the operator: one field each, with its unit, its bounds, why the default, and what happens at the extremes.
 
-The command line, its help and the table in the documentation are made from these fields; there is no second list. Settings come as flags only: a Deployment
-shows them where it shows everything else.
+The command line, its help and the table in the documentation are made from these fields (`arguments`); there is no second list. Settings come as flags only: a
+Deployment shows them where it shows everything else.
 """
 
-import argparse
 import os
 import secrets
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
-from msgspec import inspect as msgspec_inspect
 
 from pillion.version import VERSION
-from pillion_operator.injection.forms import amount
-from pillion_operator.injection.precedence import ANNOTATIONS, Options
 
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -36,6 +31,10 @@ def _identity() -> str:
 
 def _text(description: str, **bounds: Any) -> Any:
     return Meta(description=description, **bounds)
+
+
+class InvalidSettingsError(ValueError):
+    """A setting, or a combination of them, is not possible. The message names flag, value and fix."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,165 +313,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=86_400,
         ),
     ] = 900.0
-
-
-def _check_sidecar(settings: Settings) -> None:
-    """Refuse what would make the API server refuse every injected pod."""
-    for name, (field, form) in ANNOTATIONS.items():
-        value = getattr(settings, f"sidecar_{field}", None)
-        if value is None:
-            continue
-        try:
-            form.read(value or "none")
-        except ValueError as error:
-            raise InvalidSettingsError(f"--sidecar-{name}: {value!r} is not allowed; {error}") from None
-    for what in ("cpu", "memory"):
-        request, limit = getattr(settings, f"sidecar_{what}_request"), getattr(settings, f"sidecar_{what}_limit")
-        if limit and amount(request) > amount(limit):
-            raise InvalidSettingsError(
-                f"--sidecar-{what}-request: {request} is above the limit, {limit}; raise the limit"
-            )
-
-
-def own_names(settings: Settings) -> tuple[str, ...]:
-    """Give the names and addresses under which the operator's listeners are reached."""
-    service, namespace = settings.service_name, settings.namespace
-    names = [
-        f"{service}.{namespace}.svc",
-        f"{service}.{namespace}.svc.cluster.local",
-        f"{service}.{namespace}",
-        service,
-    ]
-    advertised = urlsplit(settings.advertise_url).hostname if settings.advertise_url else None
-    names += [advertised] if advertised else []
-    names += [name.strip() for name in settings.certificate_names.split(",") if name.strip()]
-    return tuple(dict.fromkeys(names))
-
-
-def operator_url(settings: Settings) -> str:
-    """Give the URL that injected sidecars connect to."""
-    return settings.operator_url or f"https://{settings.service_name}.{settings.namespace}.svc:3780"
-
-
-def sidecar_options(settings: Settings) -> Options:
-    """Give what injected sidecars are like where no annotation says otherwise."""
-    return Options(
-        image=settings.sidecar_image,
-        pull_policy=settings.sidecar_pull_policy,
-        cpu_request=settings.sidecar_cpu_request,
-        memory_request=settings.sidecar_memory_request,
-        cpu_limit=settings.sidecar_cpu_limit,
-        memory_limit=settings.sidecar_memory_limit,
-        data_size=settings.sidecar_data_size,
-    )
-
-
-class InvalidSettingsError(ValueError):
-    """A setting, or a combination of them, is not possible. The message names flag, value and fix."""
-
-
-def _bracketed(url: str) -> str:
-    """Give *url* with brackets around a bare IPv6 address, which is what a pod's address is in its environment."""
-    scheme, mark, rest = url.partition("://")
-    host, colon, port = rest.rpartition(":")
-    return f"{scheme}{mark}[{host}]{colon}{port}" if ":" in host and "[" not in host else url
-
-
-def validate(settings: Settings) -> Settings:
-    """Give *settings* back, with a usable URL to advertise, if they go together.
-
-    Raises:
-        InvalidSettingsError: they do not.
-    """
-    if (settings.tls_cert is None) != (settings.tls_key is None):
-        raise InvalidSettingsError("--tls-cert and --tls-key belong together; give both")
-    if settings.tls_cert is not None and settings.insecure:
-        raise InvalidSettingsError("--insecure contradicts --tls-cert; remove one")
-    if settings.tls_ca is not None and settings.tls_cert is None:
-        raise InvalidSettingsError("--tls-ca belongs to --tls-cert; without it the operator's own authority is told")
-    _check_sidecar(settings)
-    if not settings.lease_retry_period < settings.lease_renew_deadline < settings.lease_duration:
-        raise InvalidSettingsError(
-            "--lease-retry-period must be below --lease-renew-deadline, and that below --lease-duration;"
-            f" found {settings.lease_retry_period}, {settings.lease_renew_deadline}, {settings.lease_duration}"
-        )
-    if settings.advertise_url and settings.peer_token_file is None:
-        raise InvalidSettingsError("--advertise-url needs --peer-token-file: replicas report to each other with it")
-    return msgspec.structs.replace(settings, advertise_url=_bracketed(settings.advertise_url))
-
-
-def flag(name: str) -> str:
-    """Give the flag of a field."""
-    return "--" + name.replace("_", "-")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one flag per setting."""
-    for field in _fields():
-        kind, description = _parts(field.type)
-        if isinstance(kind, msgspec_inspect.BoolType):
-            parser.add_argument(
-                flag(field.name), dest=field.name, action="store_true", default=None, help=_help(description)
-            )
-            continue
-        shown = "" if field.default in (msgspec.NODEFAULT, None, "") else f" Default: {field.default}."
-        parser.add_argument(
-            flag(field.name), dest=field.name, default=None, metavar=_metavar(kind), help=_help(description + shown)
-        )
-
-
-def from_arguments(args: argparse.Namespace) -> Settings:
-    """Make settings of parsed arguments.
-
-    Raises:
-        InvalidSettingsError: a value is no number, or out of its bounds, or they do not go together.
-    """
-    given = {f.name: getattr(args, f.name) for f in _fields() if getattr(args, f.name, None) is not None}
-    for name, value in given.items():
-        try:
-            msgspec.convert({name: value}, Settings, strict=False, dec_hook=lambda kind, text: kind(text))
-        except msgspec.ValidationError as error:
-            text = str(error).partition(" - at ")[0]
-            raise InvalidSettingsError(f"{flag(name)}: {value!r} is not allowed: {text}") from None
-    return validate(msgspec.convert(given, Settings, strict=False, dec_hook=lambda kind, text: kind(text)))
-
-
-def documentation() -> str:
-    """Write the table of settings as Markdown, for the documentation."""
-    lines = ["| flag | default | what it does |", "| --- | --- | --- |"]
-    for field in _fields():
-        _, description = _parts(field.type)
-        default = "" if field.default in (msgspec.NODEFAULT, None, "", False) else f"`{field.default}`"
-        lines.append(f"| `{flag(field.name)}` | {default} | {description} |")
-    return "\n".join(lines) + "\n"
-
-
-def _fields() -> tuple[msgspec_inspect.Field, ...]:
-    info = msgspec_inspect.type_info(Settings)
-    if not isinstance(info, msgspec_inspect.StructType):
-        raise TypeError("Settings is no struct")
-    return info.fields
-
-
-def _parts(kind: msgspec_inspect.Type) -> tuple[msgspec_inspect.Type, str]:
-    description = ""
-    while True:
-        if isinstance(kind, msgspec_inspect.Metadata):
-            description = description or str((kind.extra_json_schema or {}).get("description", ""))
-            kind = kind.type
-        elif isinstance(kind, msgspec_inspect.UnionType):
-            kind = next(t for t in kind.types if not isinstance(t, msgspec_inspect.NoneType))
-        else:
-            return kind, description
-
-
-def _metavar(kind: msgspec_inspect.Type) -> str:
-    if isinstance(kind, msgspec_inspect.FloatType):
-        return "SECONDS"
-    if isinstance(kind, msgspec_inspect.IntType):
-        return "N"
-    return "TEXT" if isinstance(kind, msgspec_inspect.StrType) else "FILE"
-
-
-def _help(text: str) -> str:
-    return text.replace("%", "%%")

@@ -7,7 +7,8 @@ import yaml
 
 from pillion_operator.injection.patch import inject
 from pillion_operator.injection.precedence import ANNOTATIONS, PREFIX, Options
-from pillion_operator.settings import Settings, sidecar_options
+from pillion_operator.installation import sidecar_options
+from pillion_operator.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "injection.md").read_text()

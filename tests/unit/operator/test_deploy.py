@@ -7,7 +7,7 @@ import yaml
 
 from pillion.kinds import registry
 from pillion.version import VERSION
-from pillion_operator import settings
+from pillion_operator import arguments
 
 DEPLOY = Path(__file__).parents[3] / "operator" / "deploy"
 
@@ -42,8 +42,8 @@ def test_nobody_may_list_secrets_or_read_them_everywhere():
 def test_the_deployment_runs_this_version_with_flags_that_exist():
     command, *flags = container()["args"]
     parser = argparse.ArgumentParser()
-    settings.add_arguments(parser)
+    arguments.add_arguments(parser)
 
     assert container()["image"] == f"pillion:{VERSION}"
     assert command == "operator"
-    assert settings.from_arguments(parser.parse_args(flags)).advertise_url == "https://$(POD_IP):3780"
+    assert arguments.from_arguments(parser.parse_args(flags)).advertise_url == "https://$(POD_IP):3780"

@@ -7,14 +7,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pillion_operator import settings
-from pillion_operator.settings import InvalidSettingsError, Settings, from_arguments
+from pillion_operator import arguments, installation
+from pillion_operator.arguments import from_arguments
+from pillion_operator.settings import InvalidSettingsError, Settings
 
 
-def parsed(*arguments):
+def parsed(*flags):
     parser = argparse.ArgumentParser()
-    settings.add_arguments(parser)
-    return from_arguments(parser.parse_args(arguments))
+    arguments.add_arguments(parser)
+    return from_arguments(parser.parse_args(flags))
 
 
 def test_flags_become_settings():
@@ -25,7 +26,7 @@ def test_flags_become_settings():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("flags", "named"),
     [
         (("--tls-ca", "a"), "--tls-ca belongs to --tls-cert"),
         (("--sidecar-cpu-request", "much"), "--sidecar-cpu-request: 'much' is not allowed; write a quantity"),
@@ -41,22 +42,22 @@ def test_flags_become_settings():
         (("--insecure", "--advertise-url", "https://x"), "--peer-token-file"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_flag_and_the_fix(arguments, named):
+def test_what_cannot_be_is_refused_with_the_flag_and_the_fix(flags, named):
     with pytest.raises(InvalidSettingsError) as refused:
-        parsed(*arguments)
+        parsed(*flags)
 
     assert named in str(refused.value)
 
 
 def test_every_setting_is_described():
-    for line in settings.documentation().splitlines()[2:]:
+    for line in arguments.documentation().splitlines()[2:]:
         assert len(line.split(" | ")[2]) > 20, line
 
 
 def test_the_documentation_holds_the_current_table():
     page = Path(__file__).parents[3] / "docs" / "operator.md"
 
-    assert settings.documentation() in page.read_text()
+    assert arguments.documentation() in page.read_text()
 
 
 def test_the_documentation_names_every_metric_and_no_other():
@@ -81,4 +82,4 @@ def test_a_pods_address_of_either_family_can_be_advertised(given, taken, tmp_pat
     found = parsed("--insecure", "--advertise-url", given, "--peer-token-file", str(tmp_path / "token"))
 
     assert found.advertise_url == taken
-    assert urlsplit(taken).hostname in settings.own_names(found)
+    assert urlsplit(taken).hostname in installation.own_names(found)
