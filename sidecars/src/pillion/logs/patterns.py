@@ -25,16 +25,8 @@ _MAX_MEMORY: Final = 8 << 20
 class Match(Protocol):
     """One match."""
 
-    def group(self) -> bytes:
-        """Give what matched."""
-        ...
-
-    def start(self) -> int:
-        """Give where it begins."""
-        ...
-
-    def end(self) -> int:
-        """Give where it ends."""
+    def span(self) -> tuple[int, int]:
+        """Give where it begins and ends."""
         ...
 
 
@@ -83,6 +75,13 @@ BUILT_IN: Final = {
 }
 """Rules that a profile names by a word."""
 
+_SIGNS: Final = {"email": (b"@", b"%40")}
+
+
+def signs(rule: MaskRule) -> tuple[bytes, ...]:
+    """Give texts one of which stands in everything that *rule* matches; none where that is not known. They are found faster than a pattern."""
+    return _SIGNS.get(rule.name, ()) if rule == BUILT_IN.get(rule.name) else ()
+
 
 def compile_pattern(pattern: str) -> Pattern:
     """Compile *pattern* so that it matches within one line only; `^` and `$` mean the ends of a line.
@@ -98,6 +97,8 @@ def compile_pattern(pattern: str) -> Pattern:
     options.log_errors = False
     options.max_mem = _MAX_MEMORY
     options.never_nl = True
+    # Nobody asks what a group held; without them the fast engine does it all.
+    options.never_capture = True
     try:
         # The group keeps an alternation together under the flag.
         compiled: Any = re2.compile(f"(?m:{pattern})".encode(), options=options)

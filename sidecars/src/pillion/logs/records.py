@@ -2,13 +2,14 @@ r"""From lines as an application wrote them to records as a sink gets them: mask
 
 Promises: whatever goes in, every line that comes out is one valid JSON object in UTF-8; a JSON line keeps its bytes apart from what was
 masked and the fields put before them; a line that is no JSON object is kept as the text in `message`. Deliberately absent: parsing fields or
-times. Work is done on whole chunks: fields are inserted after each opening brace by one `bytes.replace`, and one pass of the JSON parser
-proves the result. Only when that proof fails are the lines of the chunk looked at one by one.
+times. Work is done on whole chunks: fields are put after each opening brace, and one pass of the JSON parser proves the result. Where that
+proof fails the chunk is halved until the lines that are to blame stand alone: one stack trace must not make a million clean bytes slow.
 
 Blank lines are dropped. A carriage return before the line feed counts as part of the line end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -27,6 +28,13 @@ class _AnyObject(msgspec.Struct):
 
 _PROOF: Final = msgspec.json.Decoder(_AnyObject)
 _quote: Final = msgspec.json.Encoder().encode
+_first: Final = itemgetter(0)
+_last: Final = itemgetter(-1)
+
+_BEGIN, _END = b"{}"
+
+_FEW: Final = 4
+"""Lines that are looked at one by one rather than halved again."""
 
 
 class Records(NamedTuple):
@@ -61,7 +69,7 @@ class Shaper:
             data = data.replace(b"\r\n", b"\n")
         if not self._json:
             return self._text(self._masker.text(data))
-        return self._fast(data) or self._slow(data)
+        return self._fast(data) or self._apart(data)
 
     def piece(self, data: bytes, place: Place) -> Records:
         """Make one record of a part of a line, marked by `split`."""
@@ -80,39 +88,70 @@ class Shaper:
         """Treat a chunk of clean JSON lines as one; None when it is not quite clean.
 
         Every line begins with `{` and ends in `}`: then a line feed can only stand between objects, because inside an object `}` and `{` are
-        never neighbours; and as many objects as line feeds means one per line.
+        never neighbours; and as many objects as lines means one per line.
         """
-        count = data.count(b"\n")
-        masked = self._masker.json(data)
-        if not masked.startswith(b"{") or masked.count(b"}\n") != count or b"\r" in masked:
-            return None
-        body = self._open + masked[1:].replace(b"\n{", b"\n" + self._open)
-        # How much longer it has become tells how many lines begin with a brace, for nothing; without fields it tells nothing.
-        longer = len(self._open) - 1
-        begun = (len(body) - len(masked)) // longer if longer else masked.count(b"\n{") + 1
-        if begun != count:
+        hits = dict(self._masker.hits)
+        records = self._spliced(self._masker.json(data))
+        if records is None:
+            # What was masked here will be masked again.
+            self._masker.hits.update(hits)
+        return records
+
+    def _spliced(self, masked: bytes) -> Records | None:
+        lines = masked.split(b"\n")
+        if lines.pop() or b"\r" in masked:
             return None
         try:
-            # An empty object has become one with a trailing comma, and is found out here, too.
-            if len(_PROOF.decode_lines(body)) != count:
+            if set(map(_first, lines)) != {_BEGIN} or set(map(_last, lines)) != {_END}:
                 return None
+        except IndexError:
+            return None
+        count, body = len(lines), masked
+        if self._open != b"{":
+            lines = [line[1:] for line in lines]
+            lines[0] = self._open + lines[0]
+            lines[-1] += b"\n"
+            body = (b"\n" + self._open).join(lines)
+        try:
+            # An empty object has become one with a trailing comma, and is found out here, too.
+            return Records(body, count) if len(_PROOF.decode_lines(body)) == count else None
         except (msgspec.DecodeError, RecursionError):
             return None
-        return Records(body, count)
 
-    def _slow(self, data: bytes) -> Records:
-        """Look at each line by itself."""
-        body = [self._line(line) for line in data.split(b"\n") if line and not line.isspace()]
-        return Records(b"".join(body), len(body))
+    def _apart(self, data: bytes) -> Records:
+        """Look at the lines that look clean together, at the others one by one."""
+        parts: list[bytes] = []
+        run: list[bytes] = []
+        for line in data.split(b"\n"):
+            if line.startswith(b"{") and line.endswith(b"}"):
+                run.append(line)
+                continue
+            parts += self._run(run)
+            run = []
+            if line and not line.isspace():
+                parts.append(self._line(line))
+        return Records(b"".join(parts), sum(part.count(b"\n") for part in parts))
+
+    def _run(self, lines: Sequence[bytes]) -> list[bytes]:
+        """Make records of lines that look clean."""
+        if len(lines) <= _FEW:
+            return [self._line(line) for line in lines]
+        records = self._fast(b"\n".join(lines) + b"\n")
+        if records is not None:
+            return [records.body]
+        half = len(lines) // 2
+        return self._run(lines[:half]) + self._run(lines[half:])
 
     def _line(self, line: bytes) -> bytes:
         # A carriage return outside of strings is white space to JSON, and a line end to many who read lines.
         document = line.strip().replace(b"\r", b" ")
         if _is_object(document):
-            for masked in (self._masker.json_line(document), self._masker.exact(document)):
-                spliced = self._splice(masked)
+            hits = dict(self._masker.hits)
+            for mask in (self._masker.json, self._masker.exact):
+                spliced = self._splice(mask(document))
                 if _is_object(spliced):
                     return spliced
+                self._masker.hits.update(hits)
         # White space at its beginning may mean something, as in a stack trace.
         text = self._masker.text(line.removesuffix(b"\r")).decode("utf-8", "replace")
         return self._open + b'"message":' + _quote(text) + b"}\n"
