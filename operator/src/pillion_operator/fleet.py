@@ -130,7 +130,7 @@ class Fleet:
         touched = _differing(known.running, running) | _reported_changes(before, facts)
         if facts.conditions != before.conditions:
             said = hearing.by_resource(facts.conditions)
-            touched |= hearing.changed(known.said, said)
+            touched |= _concerned(hearing.changed(known.said, said), known.wanted, running)
             known.said = said
         if before.refusal != facts.refusal:
             touched |= _differing(running, known.wanted)
@@ -229,8 +229,9 @@ class Fleet:
                 if (report.kind, report.name) == short:
                     unready_count += 1
                     unready.append((facts.pod, report))
-            if short in sidecar.said:
-                said += [(facts.pod, report) for report in sidecar.said[short]]
+            for about in (short, (key.kind, "")):
+                if about in sidecar.said:
+                    said += [(facts.pod, report) for report in sidecar.said[about]]
             if key.kind in facts.observed and key.name in facts.observed[key.kind]:
                 figures.append(facts.observed[key.kind][key.name])
         return Tally(
@@ -266,8 +267,15 @@ class Fleet:
 
 def _reported(facts: Facts) -> set[tuple[str, str]]:
     unready = {(report.kind, report.name) for report in facts.unready}
-    told = {(report.kind, report.name) for report in facts.conditions}
+    told = {(report.kind, report.name) for report in facts.conditions if report.name}
     return unready | told | {(kind, name) for kind, named in facts.observed.items() for name in named}
+
+
+def _concerned(told: Iterable[tuple[str, str]], *contents: Contents) -> set[tuple[str, str]]:
+    """Give the resources that reports are about; one without a name is about all of its kind."""
+    found = set(told)
+    kinds = {kind for kind, name in found if not name}
+    return {key for key in found if key[1]} | {key for held in contents for key in held if key[0] in kinds}
 
 
 def _reported_changes(before: Facts, after: Facts) -> set[tuple[str, str]]:

@@ -77,3 +77,19 @@ def test_a_stream_that_moves_to_another_replica_forgets_nothing():
     spoken = Facts(uid="p1", namespace="shop", pod="p1", labels={}, revision="r", acknowledged=True)
     assert fleet.replace_origin("replica-b", [spoken], 3.0) == {A}
     assert fleet.tally(A).statements == ()
+
+
+def test_a_word_about_a_whole_kind_is_one_about_each_of_its_resources_that_run_there():
+    fleet = fleet_of("p1", "p2")
+    fleet.retarget(fleet.get("shop", "p1"), "r2", {("Gauge", "a"): "f", ("Gauge", "b"): "g", ("Other", "c"): "h"})
+    every = ConditionReport(kind="Gauge", name="", reason="StoreFull", message="make room", degrades=True)
+
+    touched = fleet.acknowledge("shop", "p1", Acknowledgement(revision="r2", applied=True, conditions=(every,)))
+
+    both = {A, ResourceKey("Gauge", "shop", "b")}
+    assert both <= touched
+    assert all(fleet.tally(key).statements[0].pods == ("p1",) for key in both)
+    assert fleet.tally(ResourceKey("Other", "shop", "c")).statements == ()
+    assert fleet.acknowledge("shop", "p1", Acknowledgement(revision="r2", applied=True)) == both
+    assert fleet.leave("shop", "p1", 1.0) == set()
+    assert fleet.expire(2.0) >= both

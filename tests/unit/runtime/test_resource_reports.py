@@ -21,8 +21,7 @@ def about(reports):
 def test_a_full_store_concerns_the_blocks_resources_and_the_profile():
     assert about(together([], [wrong("webhooks: store full")], RESOURCES, "default")) == [
         ("SidecarProfile", "default", "StoreFull"),
-        ("WebhookEndpoint", "billing", "StoreFull"),
-        ("WebhookEndpoint", "crm", "StoreFull"),
+        ("WebhookEndpoint", "", "StoreFull"),
     ]
 
 
@@ -35,12 +34,19 @@ def test_what_is_no_blocks_matter_concerns_the_profile():
     assert together([], wrongs, RESOURCES, "") == ()
 
 
-def test_a_blocks_own_word_goes_before_a_general_one():
-    own = ConditionReport(kind="WebhookEndpoint", name="crm", reason="NothingDelivered", degrades=True)
+def test_a_blocks_own_word_about_all_of_a_kind_goes_before_a_general_one():
+    one = ConditionReport(kind="WebhookEndpoint", name="crm", reason="NothingDelivered", degrades=True)
+    every = ConditionReport(kind="WebhookEndpoint", name="", reason="NoRoute", degrades=True)
+    full = [wrong("webhooks: store full")]
 
-    found = about(together([own], [wrong("webhooks: store full")], RESOURCES, ""))
+    assert about(together([one], full, RESOURCES, "")) == [
+        ("WebhookEndpoint", "", "StoreFull"), ("WebhookEndpoint", "crm", "NothingDelivered"),
+    ]  # fmt: skip
+    assert about(together([every], full, RESOURCES, "")) == [("WebhookEndpoint", "", "NoRoute")]
 
-    assert found == [("WebhookEndpoint", "billing", "StoreFull"), ("WebhookEndpoint", "crm", "NothingDelivered")]
+
+def test_a_block_without_resources_of_a_kind_tells_nothing_of_it():
+    assert together([], [wrong("webhooks: store full")], {"webhooks": {"WebhookEndpoint": []}}, "") == ()
 
 
 reports = st.builds(

@@ -34,6 +34,8 @@ MAX_MESSAGE: Final = 2048
 """Characters of a message in an acknowledgement."""
 MAX_REPORTS: Final = 1000
 """Resources named in one acknowledgement, of each sort."""
+MAX_CONDITIONS: Final = 200
+"""Matters told in one acknowledgement: replicas of the operator pass them on for all of their sidecars."""
 
 Name = Annotated[str, Meta(max_length=253)]
 Text = Annotated[str, Meta(max_length=MAX_MESSAGE)]
@@ -69,7 +71,7 @@ class ConditionReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         kind: the kind of the resource.
-        name: its name.
+        name: its name; empty for every resource of the kind that runs in this sidecar, so that one lost mail server is one report and not hundreds.
         type: one of the kind's own condition types; empty where it is about nothing but `degrades`.
         status: the status of that condition.
         reason: one CamelCase word.
@@ -113,4 +115,4 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     message: Text = ""
     unready: Annotated[tuple[UnreadyReport, ...], Meta(max_length=MAX_REPORTS)] = ()
     observed: Annotated[tuple[Observation, ...], Meta(max_length=MAX_REPORTS)] = ()
-    conditions: Annotated[tuple[ConditionReport, ...], Meta(max_length=MAX_REPORTS)] = ()
+    conditions: Annotated[tuple[ConditionReport, ...], Meta(max_length=MAX_CONDITIONS)] = ()

@@ -1,6 +1,6 @@
 """What is counted per template, and how it is shown: metrics, statistics, and figures for the operator's status."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -104,7 +104,7 @@ class Figures:
                 yield name, ", ".join(f"{locale} {where}" for locale, where in sorted(one.unrendered.items()))
 
     @property
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         """The templates."""
         return self._tallies
 

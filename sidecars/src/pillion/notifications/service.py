@@ -178,9 +178,8 @@ class NotificationBlock:
         reason, message = self._hold
         if not reason and self._smtp.trouble:
             reason, message = "ServerUnreachable", self._smtp.trouble
-        if reason:
-            for name in self._figures.names:
-                yield _report(name, "ChannelReady", reason, message)
+        if reason and self._figures.names:
+            yield _report("", "ChannelReady", reason, message)
         for name, where in self._figures.unrendered():
             message = f"could not be rendered with data that its schema allows: {where}; mend the template, or declare the data more strictly"
             yield _report(name, "Renders", "RenderFailed", message)

@@ -137,7 +137,7 @@ class Acknowledger:
         # What a receiver or a mail server said may repeat what it was sent; a status may not.
         return tuple(
             msgspec.structs.replace(one, message=CONCEALED.hide(one.message)[: exchange.MAX_MESSAGE])
-            for one in islice(self._report(), exchange.MAX_REPORTS)
+            for one in islice(self._report(), exchange.MAX_CONDITIONS)
         )
 
     async def _post(self, session: aiohttp.ClientSession, said: Acknowledgement) -> bool:
