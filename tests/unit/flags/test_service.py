@@ -36,6 +36,10 @@ def ask(block, key, context=None, body=None):
     return answer.status, json.loads(answer.body)
 
 
+def evaluations(block, key):
+    return sum(sum(counts) for flag, counts in block._counted() if flag.definition.key == key)
+
+
 def call(body=b"", *, path=None, query=None, headers=None):
     request = SimpleNamespace(match_info=path or {}, query=query or {}, headers=headers or {})
     return Call(body=body, request=request, request_id="r")
@@ -256,10 +260,8 @@ async def test_an_edit_swaps_at_once_and_counts_go_on(block):
     prepared.commit()
 
     assert ask(block, "a", {})[1]["variant"] == "on"
-    assert block.observed()["FeatureFlag", "a"]["evaluations"] == 3, (
-        "the default variant has changed, the match has not"
-    )
-    assert block.observed()["FeatureFlag", "b"]["evaluations"] == 2
+    assert evaluations(block, "a") == 3, "the default variant has changed, the match has not"
+    assert evaluations(block, "b") == 2
     await configure(block, {"b": STATIC})
     assert ask(block, "a", {})[0] == 404
 
@@ -317,7 +319,8 @@ async def test_an_explanation_tells_every_step(block):
     bucket = told.steps[2].bucket
     assert (bucket.hash, bucket.total, bucket.bucket) == ("0x47d5b536", 100, 28)
     assert told.revision == block.statistics()["revision"]
-    assert sum(block.observed()["FeatureFlag", "newCheckout"].values()) == 0, "an explanation is no evaluation"
+    assert evaluations(block, "newCheckout") == 0, "an explanation is no evaluation"
+    assert block.observed() == {}
     msgspec.json.encode(told)
 
 

@@ -203,12 +203,8 @@ class FlagBlock:
         }
 
     def observed(self) -> Mapping[tuple[str, str], Mapping[str, JSON]]:
-        """Give how often each flag was evaluated, and whether it should be gone."""
-        now = self._now()
-        return {
-            (KIND, served.resource): {"evaluations": sum(served.counts), "expired": is_expired(served.flag, now)}
-            for served in self._table.served.values()
-        }
+        """Nothing: a count per flag would move with every look, and be a write to each of thousands of resources; metrics have it."""
+        return {}
 
     def reports(self) -> Iterator[ConditionReport]:
         """Name the flags that should be gone."""
