@@ -30,7 +30,9 @@ NEEDS: Final = {
 """What a command may need that the test control plane does not have."""
 
 _MARK: Final = re.compile(r"<!-- (?P<text>(?:needs: [a-z-]+|fails)(?:; fails)?) -->")
-_READS: Final = re.compile(r"^(kubectl( -n \S+)? (get|describe|events|wait|rollout status)|curl )")
+_READS: Final = re.compile(
+    r"^(kubectl( -n \S+)? (get|describe|events|wait|rollout status)|curl )|^.* --dry-run=server\b"
+)
 
 
 class PageError(Exception):
