@@ -48,6 +48,7 @@ format: $(READY) ## Format the code
 
 crds: $(READY) ## Write crds/, docs/reference.md, Argo CD's health checks and the tables of the chart's README
 	@$(BIN)/pillion crds --output-dir crds --reference docs/reference.md --argocd operator/deploy/optional/argocd-health.yaml
+	@cp operator/deploy/optional/argocd-health.yaml examples/gitops/argocd/health/
 	@$(BIN)/pillion crds --output-dir charts/pillion/files/crds
 	@$(BIN)/pillion operator --namespace=pillion-system --print-injection-policy > operator/deploy/optional/injection-policy.yaml
 	@cp operator/deploy/optional/injection-policy.yaml charts/pillion/files/

@@ -133,7 +133,9 @@ def test_the_health_checks_are_those_that_are_shipped():
     """A repository that is copied must be complete, so the file is there twice."""
     copy = FLEET / "argocd" / "health" / "argocd-health.yaml"
 
-    assert copy.read_text() == (ROOT / "operator" / "deploy" / "optional" / "argocd-health.yaml").read_text(), "copy it"
+    assert copy.read_text() == (ROOT / "operator" / "deploy" / "optional" / "argocd-health.yaml").read_text(), (
+        "run `make crds`"
+    )
 
 
 @pytest.mark.parametrize(
