@@ -41,6 +41,7 @@ class Gatekeeper:
         announcer: posts Events.
         leading: tells whether this replica holds the Lease.
         counted: called with a resource whose counts of pods have changed.
+        connected: tells whether some replica holds the stream of a pod, given by namespace and uid.
         registry: where metrics are registered.
     """
 
@@ -54,6 +55,7 @@ class Gatekeeper:
         announcer: Announcer,
         leading: Callable[[], bool],
         counted: Callable[[ResourceKey], None],
+        connected: Callable[[str, str], bool],
         registry: CollectorRegistry,
     ) -> None:
         self._certificates = self._choose(settings, api, registry)
@@ -71,6 +73,7 @@ class Gatekeeper:
             leading=leading,
             counted=counted,
             found=self._changed,
+            connected=connected,
             registry=registry,
         )
         self._trust = Trust(
@@ -115,6 +118,10 @@ class Gatekeeper:
     def counts(self, known: Known) -> Mapping[str, JSON]:
         """Give the status fields that count pods."""
         return self._repairer.counts(known)
+
+    def absent(self, known: Known) -> tuple[str, ...] | None:
+        """Give the pods whose sidecar runs a resource and is not heard; None while nobody knows."""
+        return self._repairer.absent(known)
 
     def sift(self, batch: Iterable[Event]) -> list[Event]:
         """Take what the watch tells about namespaces; gives the rest."""

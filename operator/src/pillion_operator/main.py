@@ -22,7 +22,7 @@ from pillion_operator.audit import Audit
 from pillion_operator.authentication import Authenticator
 from pillion_operator.catalogue import Catalogue, Known, Vocabulary
 from pillion_operator.controller import Controller
-from pillion_operator.fleet import Fleet
+from pillion_operator.fleet import Fleet, PodUid
 from pillion_operator.gatekeeping import Gatekeeper
 from pillion_operator.history import History
 from pillion_operator.lease import Leadership
@@ -107,6 +107,7 @@ class Operator:
             queues=queues,
             registry=registry,
             pods=self._pods,
+            absent=self._absent,
         )
         self._gatekeeper = Gatekeeper(
             settings,
@@ -116,6 +117,7 @@ class Operator:
             announcer=self._announcer,
             leading=lambda: self._leadership.leading,
             counted=self._reporter.look_at,
+            connected=lambda namespace, uid: fleet.get(namespace, PodUid(uid)) is not None,
             registry=registry,
         )
         self.controller = Controller(
@@ -226,6 +228,9 @@ class Operator:
 
     def _pods(self, known: Known) -> Mapping[str, JSON]:
         return self._gatekeeper.counts(known)
+
+    def _absent(self, known: Known) -> tuple[str, ...] | None:
+        return self._gatekeeper.absent(known)
 
     def _secret_changed(self, namespace: str) -> None:
         self.controller.secret_changed(namespace)

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from pillion.kinds.definition import Kind
 from pillion.kinds.selection import Namespace as NamespaceName
 from pillion.kinds.selection import Pod, selects
+from pillion_operator.absence import Absence
 from pillion_operator.announcing import Announcer
 from pillion_operator.api import Api, ApiError, core_path
 from pillion_operator.catalogue import Catalogue, Known, ResourceKey
@@ -57,8 +58,9 @@ class Repairer:
         inject: what a pod would get.
         announcer: posts Events.
         leading: tells whether this replica holds the Lease.
-        counted: called with a resource whose counts have changed.
+        counted: called with a resource whose counts, or whose absent sidecars, have changed.
         found: called with the namespaces in which pods are labelled themselves.
+        connected: tells whether some replica holds the stream of a pod, given by namespace and uid.
         registry: where metrics are registered.
         sleep: waits; tests have their own.
     """
@@ -76,6 +78,7 @@ class Repairer:
         leading: Callable[[], bool],
         counted: Callable[[ResourceKey], None],
         found: Callable[[], None],
+        connected: Callable[[str, str], bool],
         registry: CollectorRegistry,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -91,6 +94,7 @@ class Repairer:
         self._counted = counted
         self._found = found
         self._sleep = sleep
+        self._absence = Absence(connected)
         self._evictions = Evictions()
         self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._counts: dict[ResourceKey, dict[str, int]] = {}
@@ -117,6 +121,10 @@ class Repairer:
         counted = self._counts.get(known.key)
         return counted if counted is not None else {name: known.status[name] for name in COUNTS if name in known.status}
 
+    def absent(self, known: Known) -> tuple[str, ...] | None:
+        """Give the pods whose sidecar runs a resource and is not heard; None while nobody knows, nobody where nobody looks."""
+        return () if self._settings.repair == "off" else self._absence.of(known)
+
     async def run(self) -> None:
         """Search again and again while this replica leads, until cancelled."""
         while True:
@@ -124,6 +132,7 @@ class Repairer:
                 self._settings.repair_interval if self._leading() else min(1.0, self._settings.repair_interval)
             )
             if self._settings.repair == "off" or not self._leading():
+                self._absence.forget()
                 continue
             try:
                 missed = await self.search()
@@ -146,11 +155,14 @@ class Repairer:
                 counting.setdefault(known.key.namespace, []).append((known, dict.fromkeys(COUNTS, 0)))
         missed: list[Finding] = []
         told: list[Finding] = []
+        suspects: list[Finding] = []
         seen: set[str] = set()
         async for finding in self._findings():
             totals[finding.state] += 1
             seen.add(finding.namespace)
             _count(finding, counting.get(finding.namespace, ()))
+            if self._absence.suspicious(finding):
+                suspects.append(finding)
             if finding.state is State.MISSED:
                 missed.append(finding)
             if finding.state is not State.INJECTED and len(told) < MAX_EVENTS:
@@ -166,6 +178,9 @@ class Repairer:
         counts = {known.key: counted for pairs in counting.values() for known, counted in pairs}
         changed = [key for key, found in counts.items() if self._counts.get(key) != found]
         self._counts = counts
+        changed += [
+            known.key for name in self._absence.searched(suspects) for known in self._catalogue.in_namespace(name)
+        ]
         for key in changed:
             self._counted(key)
         if seen != self.with_pods:

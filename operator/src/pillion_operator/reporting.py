@@ -25,11 +25,14 @@ from pillion_operator.fleet import Fleet
 from pillion_operator.last_good import kept
 from pillion_operator.secretstore import SecretStore
 from pillion_operator.settings import Settings
-from pillion_operator.verdicts import Facts
+from pillion_operator.verdicts import DISCONNECTED, Facts
 from pillion_operator.work import Later, QueueMetrics, WorkQueue
 
 MANAGER: Final = "pillion-operator"
 """Field manager of `status`."""
+
+UNKNOWN_PAUSE: Final = 5.0
+"""Seconds between two looks at a status that names absent sidecars, while nobody knows yet whether they still are."""
 
 _SECRET_FIX: Final = {
     "SecretMissing": 'Secret "{name}" does not exist; create it',
@@ -52,6 +55,7 @@ class Reporter:
         queues: metrics of the work queue.
         registry: where metrics are registered.
         pods: gives status fields that count pods, for kinds that have them.
+        absent: gives pods whose sidecar runs a resource and is not heard; None while nobody knows.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Reporter:
         queues: QueueMetrics,
         registry: CollectorRegistry,
         pods: Callable[[Known], Mapping[str, conditions.JSON]] = lambda _known: {},
+        absent: Callable[[Known], tuple[str, ...] | None] = lambda _known: (),
     ) -> None:
         self._settings = settings
         self._api = api
@@ -78,6 +83,7 @@ class Reporter:
         self._announcer = announcer
         self._leading = leading
         self._pods = pods
+        self._absent = absent
         self._written_at: dict[ResourceKey, float] = {}
         self._settled_at = 0.0
         self._lagging_since: dict[ResourceKey, float] = {}
@@ -123,12 +129,16 @@ class Reporter:
         kind = self._kinds[key.kind]
         now = asyncio.get_running_loop().time()
         seen = known.status
-        wanted = conditions.status_of(kind, self._facts(known, now), seen, datetime.now(UTC))
+        absent = self._absent(known)
+        wanted = conditions.status_of(kind, self._facts(known, now, absent or ()), seen, datetime.now(UTC))
         found = conditions.difference(kind, seen, wanted)
         if found is Difference.NONE:
             return
-        if now < self._settled_at and conditions.forgets(seen, wanted):
+        forgotten = conditions.forgets(seen, wanted)
+        if now < self._settled_at and forgotten:
             raise Later(self._settled_at - now)
+        if absent is None and conditions.condition(seen, "Stale").get("reason") == DISCONNECTED and forgotten:
+            raise Later(UNKNOWN_PAUSE)
         interval = {
             Difference.COUNTS: self._settings.status_interval,
             Difference.FIGURES: self._settings.figures_interval,
@@ -167,7 +177,7 @@ class Reporter:
         )
         self._announcer.verdict(known, before, wanted)
 
-    def _facts(self, known: Known, now: float) -> Facts:
+    def _facts(self, known: Known, now: float, absent: tuple[str, ...]) -> Facts:
         key, good = known.key, known.good
         tally, pods = self._fleet.tally(key), self._pods(known)
         if tally.propagated:
@@ -194,6 +204,7 @@ class Reporter:
             tally=tally,
             secrets=tuple(problems),
             shortcomings=_shortcomings(pods),
+            absent=absent,
             overdue=self._lagging_since.get(key) == math.inf,
             kept=kept(good.resource, good.generation) if good is not None and not known.accepted else None,
         )

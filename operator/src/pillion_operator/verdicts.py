@@ -13,12 +13,15 @@ import msgspec
 from pillion.kinds.definition import Kind
 from pillion.kinds.violations import Violation
 from pillion_operator.fleet import Tally
-from pillion_operator.hearing import Statement
+from pillion_operator.hearing import MAX_PODS, Statement
 
 JSON = Any
 
 MAX_VIOLATIONS: Final = 20
 """Violations that a message lists."""
+
+DISCONNECTED: Final = "Disconnected"
+"""Reason of `Stale` where sidecars run that no replica hears."""
 
 PATIENCE: Final = 30.0
 """Seconds for which a connected sidecar may run an earlier version before that is called stale: far beyond what a swap takes."""
@@ -38,6 +41,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         tally: how the sidecars fare.
         secrets: (reason, message) of Secrets that cannot be read.
         shortcomings: (reason, message) of what else the operator itself sees to be wrong, as pods without their sidecar.
+        absent: pods whose sidecar runs it, as far as anybody knows, and is not heard.
         overdue: whether sidecars have been lagging for longer than `PATIENCE`.
         kept: the version in force where that is another one than this generation: what a restarted operator is to go on with.
     """
@@ -52,6 +56,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tally: Tally
     secrets: tuple[tuple[str, str], ...] = ()
     shortcomings: tuple[tuple[str, str], ...] = ()
+    absent: tuple[str, ...] = ()
     overdue: bool = False
     kept: Mapping[str, JSON] | None = None
 
@@ -150,6 +155,10 @@ def _stale(facts: Facts) -> list[Judged]:
             f"{behind}: an earlier configuration is in force for more than {PATIENCE:.0f} s; look at the sidecar's log"
         )
         return [Judged("Stale", True, "Lagging", text)]
+    if facts.absent and not facts.suspended:
+        pods = _some(facts.absent[:MAX_PODS], len(facts.absent))
+        text = f"{pods}: no stream to the operator, so what was in force when it broke may still be; look at the sidecar's log"
+        return [Judged("Stale", True, DISCONNECTED, text)]
     return []
 
 

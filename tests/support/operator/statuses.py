@@ -74,6 +74,7 @@ many_facts = st.builds(
     tally=tallies,
     suspended=st.booleans(),
     overdue=st.booleans(),
+    absent=st.sampled_from([(), ("p-9",)]),
     shortcomings=st.sampled_from([(), (("SidecarsMissed", "restart them"),)]),
 )
 

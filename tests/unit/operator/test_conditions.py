@@ -183,6 +183,7 @@ def test_stale_and_degraded_are_there_exactly_while_they_are_true(one):
     status, tally = status_of(GAUGE, one, {}, NOON), one.tally
     older = not one.accepted and bool(one.good_generation) and not one.suspended
     behind = one.accepted and not tally.propagated and (bool(tally.refusals) or one.overdue)
+    behind |= one.accepted and bool(one.absent) and not one.suspended
     complained = bool(tally.unready or (one.secrets and tally.total) or one.shortcomings)
     complained |= any(s.degrades or s.stalls for s in tally.statements)
 
@@ -201,6 +202,14 @@ def test_stale_says_which_version_runs_and_how_to_end_it():
     assert said(written(tally=refusing), "Stale")[1:] == (
         "Refused", "p-2: the last good configuration stays in force, because this one cannot be run; see Propagated",
     )  # fmt: skip
+
+
+def test_sidecars_that_nobody_hears_are_named_and_hold_nothing_up():
+    status = written(absent=("p-1", "p-2", "p-3", "p-4"))
+
+    assert said(status, "Stale")[1] == "Disconnected"
+    assert said(status, "Stale")[2].startswith("p-1, p-2, p-3 and 1 more: no stream to the operator")
+    assert said(status, "Ready")[0] == "True"
 
 
 def test_what_sidecars_complain_about_is_counted_and_named():

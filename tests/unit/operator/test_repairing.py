@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.support.operator.toys import PROFILE, VOCABULARY
+from tests.support.operator.toys import PROFILE, VOCABULARY, gauge
 
 from pillion_operator.api import ApiError
 from pillion_operator.catalogue import Catalogue, ResourceKey
@@ -17,7 +17,7 @@ ASKS = {"pillion.dev/inject": "true"}
 SIDECAR = {"name": "pillion", "restartPolicy": "Always"}
 
 
-def pod(name, namespace="shop", labels=None, *, injected=False, controller="c", **spec):
+def pod(name, namespace="shop", labels=None, *, injected=False, started=False, controller="c", **spec):
     owners = [{"uid": controller, "controller": True}] if controller else []
     init = [SIDECAR] if injected else []
     return {
@@ -29,6 +29,7 @@ def pod(name, namespace="shop", labels=None, *, injected=False, controller="c", 
             "ownerReferences": owners,
         },
         "spec": {"containers": [{"name": "app"}], "initContainers": init, **spec},
+        "status": {"initContainerStatuses": [{"name": "pillion", "started": started}] if injected else []},
     }
 
 
@@ -83,6 +84,7 @@ def repairer(world, *, repair="report", leads=True, catalogue=None, **callbacks)
         leading=lambda: leads,
         counted=callbacks.get("counted", lambda _key: None),
         found=callbacks.get("found", lambda: None),
+        connected=callbacks.get("connected", lambda _namespace, _uid: True),
         registry=callbacks.get("registry", CollectorRegistry()),
         sleep=callbacks.get("sleep", asyncio.sleep),
     )
@@ -195,3 +197,38 @@ async def test_profiles_count_the_pods_that_they_select():
     assert one.counts(known["all"]) == {"pods": 2, "injected": 1, "missed": 1}
     assert len(counted) == 2
     assert one.with_pods == {"shop"}
+
+
+async def test_a_sidecar_that_runs_unheard_is_named_after_two_searches_until_it_is_heard():
+    heard = {"uid-heard"}
+    world = World(
+        pod("heard", injected=True, started=True),
+        pod("lost", injected=True, started=True),
+        pod("starting", injected=True),
+        pod("lost-too", labels={"app": "other"}, injected=True, started=True),
+    )
+    catalogue, looked_at = Catalogue(VOCABULARY), []
+    catalogue.observe(gauge("all", 1))
+    catalogue.observe(gauge("some", 1, selector={"matchLabels": {"app": "other"}}))
+    catalogue.relate("shop")
+    every, some = (catalogue.get(ResourceKey("Gauge", "shop", name)) for name in ("all", "some"))
+    one = repairer(world, catalogue=catalogue, connected=lambda _, uid: uid in heard, counted=looked_at.append)
+
+    await one.search()
+    assert one.absent(every) is None
+    await one.search()
+    assert one.absent(every) == ("lost", "lost-too")
+    assert one.absent(some) == ("lost-too",)
+    assert {every.key, some.key} <= set(looked_at)
+    heard.add("uid-lost")
+    assert one.absent(every) == ("lost-too",)  # at once, not with the next search
+    looked_at.clear()
+    await one.search()
+    await one.search()
+    assert {every.key, some.key} <= set(looked_at)
+
+
+async def test_a_replica_that_does_not_lead_knows_of_no_absence():
+    one = await rounds(World(pod("lost", injected=True, started=True)), 3, leads=False)
+
+    assert one._absence._searches == 0

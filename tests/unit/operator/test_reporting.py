@@ -39,7 +39,7 @@ class Server:
 
 
 class World:
-    def __init__(self, pods=lambda _: {}, **changes):
+    def __init__(self, pods=lambda _: {}, absent=lambda _: (), **changes):
         self.server, self.catalogue, self.fleet = Server(), Catalogue(VOCABULARY), Fleet()
         self.leading = True
         settings = Settings(insecure=True, status_interval=5.0, figures_interval=50.0, settle_time=20.0, **changes)
@@ -56,6 +56,7 @@ class World:
             queues=QueueMetrics(registry),
             registry=registry,
             pods=pods,
+            absent=absent,
         )
         self.observe(gauge("a", 1))
 
@@ -230,6 +231,24 @@ async def test_sidecars_that_stay_behind_are_called_stale_once():
     await world.handle()
     assert stale(world.server.bodies[2]) == []
     assert world.reporter._lagging_since == {}
+
+
+async def test_a_new_leader_waits_until_it_knows_who_is_absent():
+    first = World(absent=lambda _: ("lost",))
+    await first.handle()
+    status = first.server.bodies[0]["status"]
+    assert [c["reason"] for c in status["conditions"] if c["type"] == "Stale"] == ["Disconnected"]
+    known = {"absent": None}
+    again = World(absent=lambda _: known["absent"])
+    again.observe(gauge("a", 1, version=11, status=status))
+
+    assert await again.handle() == 5.0
+    known["absent"] = ("lost",)
+    assert await again.handle() == 0.0
+    assert again.server.bodies == []
+    known["absent"] = ()
+    await again.handle()
+    assert not [c for c in again.server.bodies[0]["status"]["conditions"] if c["type"] == "Stale"]
 
 
 async def test_pods_without_their_sidecar_degrade_what_counts_them():

@@ -14,6 +14,7 @@ import msgspec
 
 from pillion_operator.injection.patch import MIRROR_ANNOTATION, Injection, has_sidecar
 from pillion_operator.injection.precedence import INJECT_LABEL, wanted
+from pillion_operator.injection.sidecar import NAME
 
 JSON = Any
 
@@ -41,6 +42,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         labels: its labels.
         controller: uid of the object that would make it anew; empty where there is none.
         state: how it fares.
+        started: whether its sidecar has started, which it does with a configuration only.
         reason: why it has no sidecar, one CamelCase word; empty where it has one.
         message: the same for a person, with the fix.
     """
@@ -51,6 +53,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str]
     controller: str
     state: State
+    started: bool = False
     reason: str = ""
     message: str = ""
 
@@ -91,9 +94,15 @@ def examine(
         labels=labels,
         controller=next((owner.get("uid", "") for owner in owners if owner.get("controller")), ""),
         state=state,
+        started=_started(pod),
         reason=reason,
         message=message,
     )
+
+
+def _started(pod: Mapping[str, JSON]) -> bool:
+    containers = (pod.get("status") or {}).get("initContainerStatuses") or ()
+    return any(one.get("name") == NAME and one.get("started") for one in containers)
 
 
 class Evictions:
