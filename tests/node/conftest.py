@@ -157,8 +157,11 @@ def reader(node: AnyNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def release(node: AnyNode, image: str, reader: Reader) -> str:
-    """The chart, installed as the page says, where nothing but restricted pods may run; the namespace of the release."""
+def release(node: AnyNode, image: str, shop_image: str, reader: Reader) -> str:
+    """The chart, installed as the page says, where nothing but restricted pods may run; the namespace of the release.
+
+    The shop's image is there beforehand, so that whoever opens the shop does so at once, as a script would: its first pods must not be missed.
+    """
     node.cluster.kubectl.run("create", "namespace", RELEASE)
     node.cluster.kubectl.run("label", "namespace", RELEASE, "pod-security.kubernetes.io/enforce=restricted")
     reader.follow("Install")
