@@ -38,10 +38,11 @@ class Intake:
         text, page = message.get_body(("plain",)), message.get_body(("html",))
         messages.appendleft(
             {
-                "from": message["From"],
-                "to": message["To"],
-                "subject": message["Subject"],
-                "messageId": message["Message-ID"],
+                # As plain text: a parsed field keeps its whole parse tree, a hundred times its size.
+                "from": str(message["From"]),
+                "to": str(message["To"]),
+                "subject": str(message["Subject"]),
+                "messageId": str(message["Message-ID"]),
                 "text": text.get_content() if text else "",
                 "html": page.get_content() if page else "",
             }
