@@ -178,7 +178,7 @@ async def test_no_value_of_a_secret_is_found_anywhere_else(
     answers = {}
     session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)))
     # As a cluster would with core dumps switched on.
-    roomy = ("prlimit", "--core=unlimited", "--", "env", f"--chdir={tmp_path}")
+    roomy = ("sh", "-c", 'ulimit -c unlimited; cd "$0" && exec "$@"', str(tmp_path))
     sidecar = SidecarProcess(own_operator, pod, tmp_path / "sidecar", session, ca_file=authority, environ=FATAL, prefix=roomy)  # fmt: skip
     stack.callback(sidecar.process.stop)
     sidecar.process.start()
