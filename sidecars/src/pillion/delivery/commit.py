@@ -5,11 +5,38 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from pillion.delivery.failures import StoreUnavailable
+import structlog
+
+from pillion.delivery.failures import DeliveryError, StoreUnavailable
 from pillion.delivery.writer import Unit
 
 COMMIT_TIMEOUT: Final = 30.0
 """Seconds to wait for the disk: beyond that it hangs, and a caller is better told."""
+
+
+class _Wait:
+    """Somebody who waits for a unit.
+
+    Args:
+        deadline: until when, in the event loop's time.
+        told: called once, with the error if there is one.
+    """
+
+    __slots__ = ("deadline", "over", "told")
+
+    def __init__(self, deadline: float, told: Callable[[DeliveryError | None], None]) -> None:
+        self.deadline = deadline
+        self.told = told
+        self.over = False
+
+    def tell(self, error: DeliveryError | None) -> None:
+        """Tell the outcome, unless another one has been told. What goes wrong there must not reach the others of the same commit."""
+        if not self.over:
+            self.over = True
+            try:
+                self.told(error)
+            except Exception as failure:  # noqa: BLE001 - see above
+                structlog.get_logger("delivery").error("a caller failed to take an outcome", exc_info=failure)
 
 
 class Commits:
@@ -25,10 +52,28 @@ class Commits:
     def __init__(self, submit: Callable[[Unit], None]) -> None:
         self._submit = submit
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Wait] = deque()
+
+    def begin(self, unit: Unit, over: Callable[[], None], told: Callable[[DeliveryError | None], None]) -> None:
+        """Submit *unit*; call *over* when it is done (well or not, even if nobody waits any more), then *told*.
+
+        *told* gets what `commit` raises, or None; it is called once, and not before this has returned.
+        """
+        wait = _Wait(self._loop.time() + COMMIT_TIMEOUT, told)
+
+        def done() -> None:
+            over()
+            wait.tell(unit.error)
+
+        unit.done = done
+        waiting = self._waiting
+        while waiting and waiting[0].over:
+            waiting.popleft()
+        waiting.append(wait)
+        self._submit(unit)
 
     async def commit(self, unit: Unit, over: Callable[[], None]) -> None:
-        """Submit *unit*, call *over* when it is done (well or not, even if nobody waits any more), return after the commit.
+        """Do as `begin` does, and return after the commit.
 
         Raises:
             DeliveryError: it could not be committed; see `Unit.error`.
@@ -36,25 +81,19 @@ class Commits:
         """
         future: asyncio.Future[None] = self._loop.create_future()
 
-        def done() -> None:
-            over()
-            if not future.done():
+        def told(error: DeliveryError | None) -> None:
+            if future.done():
+                return
+            if error is None:
                 future.set_result(None)
+            else:
+                future.set_exception(error)
 
-        unit.done = done
-        waiting = self._waiting
-        while waiting and waiting[0][1].done():
-            waiting.popleft()
-        waiting.append((self._loop.time() + COMMIT_TIMEOUT, future))
-        self._submit(unit)
+        self.begin(unit, over, told)
         await future
-        if unit.error is not None:
-            raise unit.error
 
     def expire(self) -> None:
         """Give up waiting for units that are too old; called every second."""
         now = self._loop.time()
-        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= now):
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(StoreUnavailable(f"the disk did not confirm within {COMMIT_TIMEOUT:.0f} s"))
+        while self._waiting and (self._waiting[0].over or self._waiting[0].deadline <= now):
+            self._waiting.popleft().tell(StoreUnavailable(f"the disk did not confirm within {COMMIT_TIMEOUT:.0f} s"))

@@ -1,11 +1,12 @@
 """Taking messages in: checks, commits, brings what was committed to the scheduler."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pillion.delivery.commit import Commits
 from pillion.delivery.destinations import Destinations
-from pillion.delivery.failures import Overloaded, StoreFull
+from pillion.delivery.failures import DeliveryError, Overloaded, StoreFull
 from pillion.delivery.model import MESSAGE_ID, Message, Receipt, Submission
 from pillion.delivery.scheduler import Entry, Scheduler
 from pillion.delivery.steady import SteadyClock
@@ -20,6 +21,9 @@ WAITING_BYTES: Final = 64 << 20
 
 ATTRIBUTES: Final = 8_192
 """Characters of a message's attributes."""
+
+Accepted = Callable[[tuple[Receipt, ...] | DeliveryError], None]
+"""Takes what came of a submission: receipts once it is on disk, or why it is not."""
 
 
 class Intake:
@@ -53,10 +57,28 @@ class Intake:
 
     async def accept(self, submissions: Sequence[Submission]) -> tuple[Receipt, ...]:
         """See `Machine.accept`."""
+        future: asyncio.Future[tuple[Receipt, ...]] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: tuple[Receipt, ...] | DeliveryError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, DeliveryError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        try:
+            self.submit(submissions, told)
+        except Overloaded:
+            self.refused += 1
+            raise
+        return await future
+
+    def submit(self, submissions: Sequence[Submission], told: Accepted) -> None:
+        """See `Machine.submit`."""
         destinations = [self._numbers(submission) for submission in submissions]
         size = sum(len(submission.body) for submission in submissions)
         if self.waiting >= WAITING or self._waiting_bytes + size > WAITING_BYTES:
-            self.refused += 1
             raise Overloaded(f"{self.waiting} acceptances wait for the disk")
         now = self._steady.now_ns()
         unit = AcceptUnit(
@@ -69,22 +91,22 @@ class Intake:
         self._next_seq += len(submissions)
         self.waiting += 1
         self._waiting_bytes += size
-        try:
-            await self._commits.commit(unit, lambda: self._taken(unit))
-        except StoreFull:
-            self.refused += 1
-            raise
-        finally:
+
+        def over(error: DeliveryError | None) -> None:
             self.waiting -= 1
             self._waiting_bytes -= size
-        return unit.receipts
+            self.refused += isinstance(error, StoreFull)
+            told(unit.receipts if error is None else error)
+
+        self._commits.begin(unit, lambda: self._taken(unit), over)
 
     def _numbers(self, submission: Submission) -> list[int]:
         if not MESSAGE_ID.fullmatch(submission.id):
             raise ValueError(f'"{submission.id[:140]}" is no message id; use 1-128 characters of A-Z a-z 0-9 _ -')
         if submission.fingerprint is not None and not 1 <= len(submission.fingerprint) <= 64:
             raise ValueError(f"a fingerprint has 1-64 bytes, not {len(submission.fingerprint)}")
-        if sum(len(key) + len(value) for key, value in submission.attributes.items()) > ATTRIBUTES:
+        attributes = submission.attributes
+        if attributes and sum(len(key) + len(value) for key, value in attributes.items()) > ATTRIBUTES:
             raise ValueError(f"attributes hold more than {ATTRIBUTES} characters; put large things into the body")
         numbers: list[int] = []
         for name in submission.destinations:

@@ -27,7 +27,7 @@ from pillion.delivery.destinations import Destination, Destinations
 from pillion.delivery.dispatcher import Dispatcher
 from pillion.delivery.failures import StoreFull, StoreUnavailable
 from pillion.delivery.identifiers import Identifiers
-from pillion.delivery.intake import Intake
+from pillion.delivery.intake import Accepted, Intake
 from pillion.delivery.model import (
     Attempt,
     AttemptPage,
@@ -342,6 +342,16 @@ class Machine:
         parts = self._open()
         parts.recorder.flush()
         return await parts.intake.accept(submissions)
+
+    def submit(self, submissions: Sequence[Submission], told: Accepted) -> None:
+        """Accept messages as `accept` does, without a coroutine: *told* gets the receipts or the error later, once, in the event loop.
+
+        Raises what `accept` can raise at once, having changed nothing: `Overloaded`, `StoreUnavailable` and ValueError; then *told* is not called. It
+        must not raise: other callers wait for the same commit.
+        """
+        parts = self._open()
+        parts.recorder.flush()
+        parts.intake.submit(submissions, told)
 
     async def deliveries(self, query: Query) -> Page:
         """List deliveries, newest message first.
