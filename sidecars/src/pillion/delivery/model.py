@@ -35,7 +35,7 @@ NEVER: Final = 0
 """A time that is not set."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is to be delivered; the same bytes to every destination, on every attempt.
 
     Args:
@@ -53,7 +53,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     accepted_ns: int = NEVER
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True):
+class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message that asks to be accepted, and where it is to go.
 
     Args:
@@ -76,7 +76,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     not_before_ns: int = NEVER
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What `Machine.accept` gives back for one submission, after the commit.
 
     Args:

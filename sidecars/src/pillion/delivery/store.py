@@ -6,6 +6,7 @@ statement, so a thousand steps beside a busy event loop cost far more than the r
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -18,8 +19,8 @@ PENDING, SUCCEEDED, FAILED, CANCELLED = range(4)
 STATES: Final[tuple[State, ...]] = ("pending", "succeeded", "failed", "cancelled")
 """States by their number on disk."""
 
-_CHUNKS: Final = (64, 8, 1)
-"""Rows per statement: few sizes, so that prepared statements are found in the cache."""
+_CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
+"""Rows per statement: few sizes, so that prepared statements are found in the cache; halves, so that few statements make up any number."""
 
 Row = tuple[Any, ...]
 
@@ -71,6 +72,13 @@ def encode_attributes(attributes: Mapping[str, str]) -> str | None:
 def decode_attributes(text: str | None) -> Mapping[str, str]:
     """Read what `encode_attributes` wrote."""
     return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+
+
+@cache
+def _statement(head: str, width: int, size: int, tail: str) -> str:
+    """Write a statement of *size* rows; there are as many as kinds of rows times sizes."""
+    row = "(" + ",".join("?" * width) + ")"
+    return head + ",".join([row] * size) + tail
 
 
 class Store:
@@ -155,12 +163,11 @@ class Store:
         )
 
     def _bulk(self, head: str, width: int, tail: str, rows: Sequence[Sequence[Any]]) -> None:
-        one = "(" + ",".join("?" * width) + ")"
         start = 0
         for size in _CHUNKS:
             while len(rows) - start >= size:
                 part = rows[start : start + size]
-                self._db.execute(head + ",".join([one] * size) + tail, list(chain.from_iterable(part)))
+                self._db.execute(_statement(head, width, size, tail), list(chain.from_iterable(part)))
                 start += size
 
     def load(self, load: Load, settled_ns: int, forget_ns: int) -> Loaded:
