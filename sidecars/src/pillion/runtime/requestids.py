@@ -5,12 +5,16 @@ A client's own `X-Request-Id` is kept when it is safe to repeat in a header, a l
 
 import re
 import secrets
+from collections.abc import Iterator
 from typing import Final
 
 HEADER: Final = "X-Request-Id"
 
 PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9._~:@/+=-]{0,127}"
 """What a client may send: 1 to 128 characters that need no quoting anywhere."""
+
+_BYTES: Final = 16
+_AT_ONCE: Final = 256
 
 _VALID = re.compile(PATTERN)
 
@@ -20,9 +24,20 @@ def valid(given: str | None) -> str | None:
     return given if given is not None and _VALID.fullmatch(given) else None
 
 
+def _stock() -> Iterator[str]:
+    """Make ids, many from one system call: each call gives the interpreter lock away, which beside a busy thread costs far more than the call."""
+    while True:
+        digits = secrets.token_hex(_BYTES * _AT_ONCE)
+        for start in range(0, len(digits), 2 * _BYTES):
+            yield digits[start : start + 2 * _BYTES]
+
+
+_ids = _stock()
+
+
 def generate() -> str:
-    """Make an id: 128 random bits in hexadecimal."""
-    return secrets.token_hex(16)
+    """Make an id: 128 random bits in hexadecimal. For the event loop's thread only."""
+    return next(_ids)
 
 
 def instance(request_id: str) -> str:

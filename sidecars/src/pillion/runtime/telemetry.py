@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping, MutableMapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 from opentelemetry import trace
@@ -50,6 +50,9 @@ class Tracing:
         ValueError: the ratio is not within 0 and 1.
     """
 
+    started: ClassVar[bool] = False
+    """Whether spans are recorded in this process."""
+
     def __init__(self, settings: TracingSettings) -> None:
         if not 0 <= settings.ratio <= 1:
             raise ValueError(f"ratio: {settings.ratio} is not allowed (from 0 to 1)")
@@ -73,6 +76,7 @@ class Tracing:
         provider.add_span_processor(BatchSpanProcessor(exporter))
         trace.set_tracer_provider(provider)
         self._provider = provider
+        Tracing.started = True
 
     def stop(self) -> None:
         """Export what is left and stop; blocks for at most `FLUSH_TIMEOUT`, so call it off the event loop."""
@@ -83,8 +87,8 @@ class Tracing:
 
 
 def recording() -> bool:
-    """Tell whether spans are recorded at all, in this process."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    """Tell whether spans are recorded at all, in this process. Every request asks, and OpenTelemetry itself would look into the environment each time."""
+    return Tracing.started
 
 
 def incoming(headers: Mapping[str, str]) -> Context | None:

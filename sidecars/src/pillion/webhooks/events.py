@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -69,7 +70,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     partitionkey: Key | None = None
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A published event, checked.
 
     Args:
@@ -107,8 +108,12 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 def timestamp(wall_ns: int) -> str:
     """Write a time by RFC 3339, in UTC, with milliseconds."""
     seconds, rest = divmod(wall_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
+    return f"{_second(seconds)}.{rest // 1_000_000:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def from_event(event: Event, pointer: str = "#") -> Draft:
