@@ -7,8 +7,20 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from pillion.runtime.operation import OK_JSON, Again, Answer, Call, HotAnswer, HotOperation, Operation, Parameter, Reply
-from pillion.runtime.problems import PROBLEM_MEDIA, Problem, ProblemDocument
+from pillion.runtime.bodies import decode
+from pillion.runtime.operation import (
+    OK_JSON,
+    Again,
+    Answer,
+    Call,
+    HotAnswer,
+    HotOperation,
+    Operation,
+    Parameter,
+    Reply,
+    Told,
+)
+from pillion.runtime.problems import PROBLEM_MEDIA, FieldError, Problem, ProblemDocument
 
 MAX_BODY = 2048
 
@@ -52,9 +64,9 @@ class Block:
         self.calls = 0
         self.attempts = 0
         self.gate = asyncio.Event()
-        """`/v1/slow` waits for it."""
+        """`/v1/slow` waits for it, and the number 99 in `/v1/hot/store`."""
         self.started = asyncio.Event()
-        """`/v1/slow` has begun."""
+        """`/v1/slow` has begun, or something is being stored."""
         self._decoder = msgspec.json.Decoder(Check)
 
     def check(self, rest: str, query: str, body: bytes) -> HotAnswer:
@@ -92,6 +104,42 @@ class Block:
         self.attempts += 1
         self.calls += 1
         return HotAnswer(200, "", b'{"calls":%d}' % self.calls)
+
+    async def store(self, call: Call[bytes]) -> Answer:
+        """Store a number; the answer comes later."""
+        if "X-Mode" in call.request.headers:
+            return Answer(body={"mode": call.request.headers["X-Mode"]})
+        if not call.body:
+            raise Problem(400, "missing", "Missing", "Send a body.")
+        answer: asyncio.Future[HotAnswer | Problem] = asyncio.get_running_loop().create_future()
+        self.store_later(call.body, answer.set_result)
+        told = await answer
+        if isinstance(told, Problem):
+            raise told
+        return Answer(status=told.status, body=told.body)
+
+    def store_later(self, body: bytes, told: Told) -> None:
+        """Store a number: a negative one is a problem at once, 13 a fault, 42 a problem later; 99 waits for `gate`."""
+        asked = decode(self._decoder, body)
+        if asked.n < 0:
+            raise Problem(400, "negative", "Negative", f"{asked.n} is negative; store more.")
+        if asked.n == 13:
+            raise RuntimeError("13")
+        self.calls += 1
+        self.started.set()
+        answer: HotAnswer | Problem = HotAnswer(202, "", b'{"stored":%d,"calls":%d}' % (asked.n, self.calls))
+        if asked.n == 42:
+            answer = Problem(503, "busy", "Busy", "Wait.", headers={"Retry-After": "1"}, errors=[FieldError("#", "no")])
+        loop = asyncio.get_running_loop()
+
+        async def wait() -> None:
+            await self.gate.wait()
+            told(answer)
+
+        if asked.n == 99:
+            self.waiting = asyncio.create_task(wait())
+        else:
+            loop.call_soon(loop.call_soon, loop.call_soon, told, answer)
 
     async def keep(self, call: Call[Thing]) -> Answer:
         """Keep a thing."""
@@ -197,6 +245,26 @@ class Block:
         )
         kept = {200: Reply(description="The thing.", type=Kept)}
         return [
+            Operation(
+                method="POST",
+                path="/v1/hot/store",
+                name="store",
+                summary="Store a number.",
+                tag="made-up",
+                handler=self.store,
+                shortcut=self.store_later,
+                body=bytes,
+                body_media=("application/json", "text/json"),
+                body_models={"application/json": Check, "text/json": Check},
+                body_required=False,
+                max_body=MAX_BODY,
+                parameters=(Parameter(name="x-mode", place="header", description="Another way."),),
+                replies={
+                    200: Reply(description="In another way.", type=dict[str, str]),
+                    202: Reply(description="Stored.", type=dict[str, int]),
+                    503: Reply(description="Not now.", type=ProblemDocument, media=PROBLEM_MEDIA),
+                },
+            ),
             Operation(
                 method="POST",
                 path="/v1/things",

@@ -26,6 +26,7 @@ HOT_TARGETS = [
     "POST /v1/hot/check?enforce=status",
     "POST /v1/hot/keys/abc",
     "GET /v1/hot/ping",
+    "POST /v1/hot/store",
 ]
 COLD_TARGETS = [
     "POST /v1/hot/check?enforce=nonsense",
@@ -38,6 +39,10 @@ COLD_TARGETS = [
     "POST /v1/hot/./check",
     "POST /v1/hot/%63heck",
     "POST //v1/hot/check",
+    "POST /v1/hot/store?a=b",
+    "POST /v1/hot/store?",
+    "GET /v1/hot/store",
+    "HEAD /v1/hot/store",
     "POST /v1/hot/keys/",
     "POST /v1/hot/keys/.",
     "POST /v1/hot/keys/..",
@@ -152,6 +157,8 @@ EXTRA_FIELDS = [
     "Sec-WebSocket-Key1: x",
     "Trailer: x",
     "Range: bytes=0-1",
+    "X-Mode: strange",
+    "x-mode:",
 ]
 HOSTS = [
     "Host: localhost",
@@ -376,6 +383,8 @@ def request(
 
 HOT = request()
 PING = request("GET /v1/hot/ping", b"")
+STORE = request("POST /v1/hot/store", b'{"n":3}')
+BUSY = request("POST /v1/hot/store", b'{"n":42}', "X-Request-Id: busy")
 THING = request("POST /v1/things", b'{"name":"x"}')
 SPLIT = HOT.index(b"\r\n\r\n") + 4
 
@@ -438,6 +447,34 @@ TWISTS = {
     "ids that differ, one of them odd": [
         request("POST /v1/hot/check", b'{"n":1}', f"X-Request-Id: {given}")
         for given in ("abcd", "efgh", "i kl", "mn\top", "-rst", "uvwx")
+    ],
+    "later": [STORE],
+    "later, again and again": [STORE, BUSY] * 4,
+    "later, with ids": [
+        request("POST /v1/hot/store", b'{"n":%d}' % number, f"X-Request-Id: id-{number}", "traceparent: nonsense")
+        for number in range(6)
+    ],
+    **{f"later with {field[:30]!r}": [request("POST /v1/hot/store", b'{"n":1}', field), HOT] for field in EXTRA_FIELDS},
+    **{f"later, body {body[:12]!r}": [request("POST /v1/hot/store", body), STORE] for body in BODIES},
+    "later, of another type": [request("POST /v1/hot/store", b'{"n":1}', media="Content-Type: text/json"), HOT],
+    "later, then everything": [STORE, HOT, PING, STORE, THING, BUSY, HOT, STORE],
+    "later, several": [STORE * 3],
+    "hot and later": [HOT * 2 + STORE + PING + BUSY, HOT],
+    "later, and more in one piece": [STORE + HOT + THING, STORE],
+    "later, and half of another": [STORE + HOT[:SPLIT], HOT[SPLIT:], STORE],
+    "later, and garbage": [STORE + b"GARBAGE\r\n\r\n"],
+    "later, then garbage": [STORE, b"GARBAGE\r\n\r\n", HOT],
+    "later, then a problem": [STORE, request("POST /v1/hot/store", b'{"n":-1}'), STORE],
+    "later, then a fault": [STORE, request("POST /v1/hot/store", b'{"n":13}'), STORE],
+    "later, then the end": [STORE, request("POST /v1/hot/check", b'{"n":1}', "Connection: close"), HOT],
+    "later, head, then body": [STORE[: STORE.index(b"{")], STORE[STORE.index(b"{") :], HOT],
+    "later, byte by byte": [STORE[at : at + 1] for at in range(len(STORE))] + [HOT],
+    "later, then another byte by byte": [STORE, *(HOT[at : at + 1] for at in range(len(HOT)))],
+    "later, then an upload in pieces": [
+        STORE,
+        request("PUT /v1/blob", SMUGGLED, media="Content-Type: text/plain")[: -len(SMUGGLED)],
+        SMUGGLED,
+        STORE,
     ],
     "several": [HOT * 3],
     "several with a problem": [HOT + request(body=b'{"n":-1}') + PING],
@@ -555,6 +592,9 @@ def test_every_known_trick_gets_the_same_answer_with_and_without_the_lane(pair, 
         "head, then body and more",
         "ordinary, then hot, apart",
         "denied on a hot route",
+        "later",
+        "later, with ids",
+        "later, head, then body",
         "head, then a body with a request in it",
     ],
 )

@@ -11,16 +11,20 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import aiohttp
+import msgspec
 import pytest
 import uvloop
 from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.operations import MAX_BODY, Block
-from tests.support.serving import running
+from tests.support.serving import FixedClock, running
 from tests.support.wire import Wire, settle
 
 from pillion.runtime.conditions import Conditions
-from pillion.runtime.operation import Answer, Operation
+from pillion.runtime.endpoints import OrdinaryEndpoint
+from pillion.runtime.operation import Answer, Operation, Parameter
+from pillion.runtime.replies import Replies
 from pillion.runtime.server import ListenError, Server, ServerSettings
+from pillion.runtime.telemetry import Tracing
 
 HOT = (
     b"POST /v1/hot/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
@@ -611,6 +615,149 @@ def test_drain_finishes_what_is_in_flight_and_closes_the_rest(run, serving, bloc
             assert await busy.closed()
 
     run(scenario())
+
+
+STORE = (
+    b"POST /v1/hot/store HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"
+    b'{"n":99}'
+)
+
+
+@pytest.mark.parametrize("lane", [True, False], ids=["hot lane", "ordinary lane"])
+def test_drain_waits_for_an_answer_that_comes_later(run, serving, block, lane):
+    async def scenario():
+        async with serving(grace_period=10, hot_lane=lane) as server, connected(server) as busy:
+            await busy.say(STORE)
+            await block.started.wait()
+            draining = asyncio.create_task(server.drain())
+            await asyncio.sleep(0)
+            await busy.say(HOT)  # too late
+            block.gate.set()
+            answer = await busy.answer()
+            assert (answer.status, list(answer.headers)[-2:]) == (202, ["x-request-id", "connection"])
+            assert answer.headers["connection"] == "close"
+            assert await busy.closed()
+            await draining
+            assert block.calls == 1
+            assert bool(sum(server.traffic.hot_requests().values())) == lane
+
+    run(scenario())
+
+
+def test_drain_cuts_off_an_answer_that_does_not_come(run, serving, block):
+    async def scenario():
+        async with serving(grace_period=0.1) as server, connected(server) as busy:
+            await busy.say(STORE)
+            await block.started.wait()
+            await server.drain()
+            assert await busy.closed()
+            block.gate.set()
+            await block.waiting
+            assert server.traffic.hot_requests()["/v1/hot/store"] == 1
+
+    run(scenario())
+
+
+def test_what_arrives_while_an_answer_is_due_waits_its_turn_and_is_bounded(run, serving, block):
+    async def scenario():
+        async with serving() as server, connected(server) as client:
+            await client.say(STORE)
+            await block.started.wait()
+            (connection,) = server._main[0].connections.connections
+            flood = HOT * 8_000  # a megabyte: four times what is read at once
+            pushing = asyncio.create_task(client.say(flood))
+            await _until(lambda: connection._later)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert block.calls == 1
+            assert sum(map(len, connection._later)) <= 256 << 10
+            block.gate.set()
+            assert (await client.answer()).status == 202
+            for _ in range(8_000):
+                assert (await client.answer()).status == 200
+            await pushing
+            assert block.calls == 8_001
+
+    run(scenario())
+
+
+def test_a_client_that_leaves_before_its_answer_takes_nothing_with_it(run, serving, block):
+    async def scenario():
+        async with serving() as server:
+            async with connected(server) as client:
+                await client.say(STORE)
+                await block.started.wait()
+            await _until(lambda: not server._main[0].connections.connections)
+            block.gate.set()
+            await block.waiting
+            assert server.traffic.requests()["/v1/hot/store", "POST", 202] == 1
+            async with connected(server) as client:
+                assert (await client.ask(STORE)).status == 202
+
+    run(scenario())
+
+
+def test_a_connection_that_is_owed_an_answer_is_not_idle(run, serving, block):
+    async def scenario():
+        async with serving(keepalive_timeout=0.01) as server, connected(server) as client:
+            await client.say(STORE)
+            await block.started.wait()
+            (connection,) = server._main[0].connections.connections
+            connection._next_keepalive_close_time = 0
+            connection._process_keepalive()
+            block.gate.set()
+            assert (await client.answer()).status == 202
+            assert await client.closed()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("lane", [True, False], ids=["hot lane", "ordinary lane"])
+async def test_an_answer_that_comes_later_is_counted_and_timed_like_any_other(block, lane):
+    metrics = CollectorRegistry()
+    block.gate.set()
+    async with (
+        running(block.operations(), block.hot_operations(), metrics=metrics, hot_lane=lane) as server,
+        connected(server) as client,
+    ):
+        for body in (b'{"n":99}', b'{"n":-1}', b'{"n":42}'):
+            await client.ask(STORE.replace(b'{"n":99}', body))
+        text = generate_latest(metrics).decode()
+    for line in (
+        *(
+            f'pillion_http_requests_total{{method="POST",route="/v1/hot/store",status="{status}"}} 1.0'
+            for status in (202, 400, 503)
+        ),
+        'pillion_http_request_duration_seconds_count{route="/v1/hot/store"} 3.0',
+    ):
+        assert line in text
+    assert ('pillion_http_hot_lane_requests_total{route="/v1/hot/store"} 2.0' in text) == lane
+
+
+async def test_where_spans_are_recorded_the_ordinary_lane_answers(serving, block, monkeypatch):
+    monkeypatch.setattr(Tracing, "started", True)
+    block.gate.set()
+    async with serving() as server, connected(server) as client:
+        assert (await client.ask(STORE)).status == 202
+        assert server.traffic.hot_requests()["/v1/hot/store"] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": "PUT"},
+        {"path": "/v1/s/{id}", "parameters": (Parameter(name="id", place="path", description="D.", required=True),)},
+        {"public": True},
+        {"body_media": ("text/plain",)},
+        {"parameters": (Parameter(name="q", place="query", description="D.", required=True),)},
+    ],
+)
+def test_a_shortcut_where_the_lane_could_differ_is_refused(block, wrong):
+    operation = msgspec.structs.replace(
+        next(one for one in block.operations() if one.shortcut), **{"parameters": (), **wrong}
+    )
+    with pytest.raises(ValueError, match="shortcut"):
+        OrdinaryEndpoint(operation, None, Replies(FixedClock()), 1.0)
 
 
 def test_drain_ends_after_the_grace_period_whatever_is_in_flight(run, serving, block):

@@ -12,7 +12,7 @@ from pillion.runtime.gate import Gate
 from pillion.runtime.heads import UNKNOWN
 from pillion.runtime.hotlane import LaneProtocol
 from pillion.runtime.hotroutes import Lane
-from pillion.runtime.operation import HotAnswer, HotOperation, Parameter
+from pillion.runtime.operation import HotAnswer, HotOperation, Operation, Parameter
 from pillion.runtime.replies import Replies
 from pillion.runtime.server_settings import ServerSettings
 from pillion.runtime.traffic import Traffic
@@ -30,7 +30,7 @@ def nothing(*_) -> HotAnswer:
     return HotAnswer(200, "", b"")
 
 
-def lane(**settings) -> Lane:
+def lane(*shortcuts: Operation, **settings) -> Lane:
     gate, replies = Gate(check_host=True), Replies(FixedClock())
     enforce = Parameter(name="enforce", place="query", description="How.", schema={"enum": ["status"]})
     operations = [
@@ -52,10 +52,12 @@ def lane(**settings) -> Lane:
     ]
     return Lane(
         [HotEndpoint(operation, gate, replies, 1.0) for operation in operations],
+        shortcuts,
         [*PATHS, ("GET", "/v1/keys/{key}")],
         gate=gate,
         replies=replies,
         traffic=Traffic(Conditions()),
+        clock=FixedClock(),
         settings=ServerSettings(**settings),
     )
 
@@ -221,6 +223,7 @@ def test_the_internals_of_aiohttp_that_the_lane_relies_on_are_there():
         "_messages",
         "_request_count",
         "_next_keepalive_close_time",
+        "_process_keepalive",
         "_keepalive_timeout",
         "_paused",
         "_reading_paused",

@@ -54,6 +54,16 @@ class OrdinaryEndpoint:
     """
 
     def __init__(self, operation: Operation, gate: Gate | None, replies: Replies, body_timeout: float) -> None:
+        if operation.shortcut is not None and (
+            operation.method != "POST"
+            or "{" in operation.path
+            or operation.public
+            or JSON_MEDIA not in operation.body_media
+            or any(parameter.required or parameter.place == "query" for parameter in operation.parameters)
+        ):
+            raise ValueError(
+                f"{operation.path}: a shortcut is for a POST of JSON that needs the token and neither path nor query parameters"
+            )
         self._operation = operation
         self._gate = None if operation.public else gate
         self._replies = replies

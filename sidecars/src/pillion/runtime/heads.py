@@ -64,6 +64,7 @@ class Head(NamedTuple):
         json: whether the body is declared as JSON.
         varies: whether it holds fields that differ with every request.
         request_id: the id that the client sent, if it may be repeated; else empty.
+        names: the names of the other fields, in lower case.
     """
 
     length: int
@@ -71,6 +72,7 @@ class Head(NamedTuple):
     json: bool = False
     varies: bool = False
     request_id: str = ""
+    names: frozenset[str] = frozenset()
 
 
 class _Shape(NamedTuple):
@@ -79,6 +81,7 @@ class _Shape(NamedTuple):
     framed: bool
     admitted: bool
     json: bool
+    names: frozenset[str] = frozenset()
 
 
 _ODD: Final = Head(UNKNOWN)
@@ -139,7 +142,7 @@ class Heads:
                     request_id = given
         if not shape.framed:
             return _ODD
-        return Head(length, admitted, shape.json, varies, request_id)
+        return Head(length, admitted, shape.json, varies, request_id, shape.names)
 
     def _shape(self, block: bytes) -> _Shape:
         """Judge a block without its varying fields."""
@@ -158,7 +161,7 @@ class Heads:
             and _passes(lambda: self._gate.authorize(fields.get("authorization")))
         )
         json = bodies.accepts((JSON_MEDIA,), fields.get("content-type", ""))
-        return _Shape(framed=True, admitted=admitted, json=json)
+        return _Shape(framed=True, admitted=admitted, json=json, names=frozenset(fields))
 
 
 def _fields(block: bytes) -> dict[str, str] | None:

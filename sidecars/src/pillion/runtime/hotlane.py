@@ -1,14 +1,15 @@
 """The hot lane: answers whole small requests for hot routes straight from the receive buffer, on the same port as everything else.
 
 `LaneProtocol` is aiohttp's own protocol with a look at each freshly received buffer. When it is one whole request for a hot route (or several in a
-row) on an idle connection, it is answered at once, with one write; else aiohttp gets the bytes untouched. What the lane takes and what it leaves is
+row) on an idle connection, it is answered at once, with one write, or begun at once if its answer must wait; else aiohttp gets the bytes untouched. What the lane takes and what it leaves is
 decided so that a client cannot tell the lanes apart; `tests/integration/runtime/test_hotlane_differential.py` compares them byte by byte.
 
 The lane needs to know that aiohttp's parser stands between two messages. It keeps count of the body bytes that aiohttp is still owed; once it cannot
 tell any more (chunked bodies, a head in pieces, odd bytes), it leaves the connection to aiohttp for good. Nothing here parses what it does not understand.
 
 It relies on these internals of `aiohttp.web_protocol.RequestHandler` (3.14): `_waiter` (pending exactly while the connection is idle),
-`_next_keepalive_close_time`, `_paused`, `_reading_paused`, `_buffer_paused`, `_resume_transport_reading`, `_messages`, `_request_count` and `handle_error`. A test fails when one of them goes.
+`_next_keepalive_close_time`, `_process_keepalive`, `_paused`, `_reading_paused`, `_buffer_paused`, `_pause_transport_reading`,
+`_resume_transport_reading`, `_messages`, `_request_count` and `handle_error`. A test fails when one of them goes.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from pillion.runtime import requestids
+from pillion.runtime.deferring import DeferringProtocol
 from pillion.runtime.exchange import internal
 from pillion.runtime.heads import UNKNOWN
 from pillion.runtime.hotroutes import Lane
@@ -39,7 +41,7 @@ _CUT_OFF: Final = 0.05
 _log = structlog.get_logger("server")
 
 
-class LaneProtocol(RequestHandler):
+class LaneProtocol(DeferringProtocol):
     """One connection.
 
     Args:
@@ -64,7 +66,7 @@ class LaneProtocol(RequestHandler):
         """Answer from *data*, hold it, or hand it to aiohttp."""
         waiter = self._waiter
         lane = self._lane
-        if self._owed or self._need or waiter is None or waiter.done() or lane is None:
+        if self._owed or self._need or self._due or waiter is None or waiter.done() or lane is None:
             self._go_on(data)
             return
         repeat = lane.repeats.get(data)
@@ -85,7 +87,7 @@ class LaneProtocol(RequestHandler):
         if plan is None:
             self._hand_on(data)
             return
-        answer, rest, query, body, end, statuses, request_id, again = plan
+        answer, rest, query, body, end, statuses, request_id, again, later = plan
         if len(data) != end:
             if len(data) < end:
                 self._hold(data, end)
@@ -93,6 +95,9 @@ class LaneProtocol(RequestHandler):
                 self._several(lane, data)
             return
         try:
+            if later is not None:
+                self._defer(lane, plan, later, data[body:])
+                return
             answered = answer(rest, query, data[body:])
         except Exception:  # noqa: BLE001 - a problem or a fault: the ordinary lane asks again and says which
             RequestHandler.data_received(self, data)
@@ -123,27 +128,11 @@ class LaneProtocol(RequestHandler):
             self._release_handle = None
         super().connection_lost(exc)
 
-    def pause_writing(self) -> None:
-        """Read no more from a client that does not read its answers."""
-        super().pause_writing()
-        self._pause_transport_reading()
-
-    def resume_writing(self) -> None:
-        """Read again, unless aiohttp has a reason of its own not to."""
-        super().resume_writing()
-        if not self._reading_paused and not self._buffer_paused:
-            self._resume_transport_reading()
-
-    def _resume_transport_reading(self) -> None:
-        """Read again only when answers can be written, whoever asks."""
-        if not self._paused:
-            super()._resume_transport_reading()
-
     def wind_up(self) -> None:
         """Close if idle; let a request in flight finish (its response says `Connection: close`)."""
         self._release()
         waiter = self._waiter
-        if not self._messages and (self._request_count == 0 if waiter is None else not waiter.done()):
+        if not self._due and not self._messages and (self._request_count == 0 if waiter is None else not waiter.done()):
             self.force_close()
 
     def handle_error(
@@ -171,7 +160,9 @@ class LaneProtocol(RequestHandler):
 
     def _go_on(self, data: bytes) -> None:
         """Take *data* while the connection is not idle at a boundary between two messages."""
-        if self._need and data:
+        if self._due and data:
+            self._put_off(data)
+        elif self._need and data:
             if len(self._held) + len(data) < self._need:
                 self._held += data
                 return

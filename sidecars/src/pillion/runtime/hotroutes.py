@@ -5,16 +5,17 @@ states. Everything else is left to aiohttp, untouched.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from pillion.runtime import requestids
+from pillion.runtime.clock import Clock
 from pillion.runtime.endpoints import HotEndpoint
 from pillion.runtime.gate import Gate
 from pillion.runtime.heads import UNKNOWN, Heads
-from pillion.runtime.operation import Again, Hot, HotAnswer
-from pillion.runtime.plans import Plan
-from pillion.runtime.problems import Problem
+from pillion.runtime.operation import Again, HotAnswer, Operation
+from pillion.runtime.plans import Later, Plan, Target, shortened
+from pillion.runtime.problems import PROBLEM_MEDIA, Problem
 from pillion.runtime.replies import BODILESS, REASONS, SERVER, UNNAMED, Replies
 from pillion.runtime.server_settings import ServerSettings
 from pillion.runtime.traffic import Traffic
@@ -44,48 +45,34 @@ _HOT_LINE = re.compile(
 _FRAMED_LINE = re.compile(rb"(?:GET|POST|PUT|DELETE|HEAD|OPTIONS|PATCH) /[!-~]* HTTP/1\.1")
 
 
-class Target(NamedTuple):
-    """Where a request line leads.
-
-    Args:
-        answer: the function of the hot operation; its parameters are checked.
-        rest: the path parameter.
-        query: the raw query string.
-        max_body: bytes of a body that is taken; 0 for a route that reads none.
-        statuses: the counts to increment.
-        again: the function that gives what answers a request again.
-    """
-
-    answer: Hot
-    rest: str
-    query: str
-    max_body: int
-    statuses: dict[int, int]
-    again: Callable[[str, str, bytes], Again | None] | None
-
-
 class Lane:
     """What the connections of one listener share.
 
     Args:
         endpoints: the hot routes.
+        shortcuts: ordinary operations with a shortcut.
         paths: the path templates of all routes, hot or not, by method.
         gate: who may ask.
         replies: builds responses; the lane follows its dates and field order.
         traffic: counts requests.
+        clock: measures durations.
         settings: the bounds.
     """
 
     def __init__(
         self,
         endpoints: Iterable[HotEndpoint],
+        shortcuts: Iterable[Operation],
         paths: Iterable[tuple[str, str]],
         *,
         gate: Gate,
         replies: Replies,
         traffic: Traffic,
+        clock: Clock,
         settings: ServerSettings,
     ) -> None:
+        self.clock = clock
+        self._traffic = traffic
         self.heads = Heads(gate, settings.max_header_bytes, settings.max_headers)
         self.plans: dict[bytes, Plan] = {}
         """By head: everything before the blank line. The connections look here before they call `plan`."""
@@ -114,6 +101,10 @@ class Lane:
             )
             routes = self._below if endpoint.parameter else self._exact
             routes[endpoint.method, endpoint.prefix] = _Route(endpoint, nearer, statuses)
+        self._short: dict[str, Target] = {}
+        for operation in shortcuts:
+            statuses = traffic.hot_count(operation.path, operation.method).statuses
+            self._short[operation.path] = shortened(operation, statuses)
 
     def forget(self) -> None:
         """Forget what depends on the token."""
@@ -157,6 +148,8 @@ class Lane:
         said = self.heads.read(head[line_end:])
         if not said.admitted or said.length > target.max_body or not (said.length == 0 or said.json):
             return None
+        if target.later is not None and (said.length == 0 or not target.unless.isdisjoint(said.names)):
+            return None
         body = len(head) + 4
         plan = Plan(
             target.answer,
@@ -167,6 +160,7 @@ class Lane:
             target.statuses,
             said.request_id,
             None if said.varies else target.again,
+            target.later,
         )
         if said.varies:
             self._varying.remember(head, plan)
@@ -186,6 +180,8 @@ class Lane:
         if match is None:
             return None
         method, path, query = (part.decode("ascii") for part in match.groups(b""))
+        if method == "POST" and path in self._short:
+            return self._short[path] if match[3] is None else None
         route, rest = self._exact.get((method, path)), ""
         if route is None:
             prefix, slash, rest = path.rpartition("/")
@@ -241,6 +237,26 @@ class Lane:
         if status in BODILESS:
             return f"{line}{headers}{tail}".encode()
         return f"{line}Content-Type: {media}\r\nContent-Length: {len(body)}\r\n{headers}{tail}".encode() + body
+
+    def render_late(self, answer: HotAnswer | Problem, request_id: str) -> bytes:
+        """Write a response that comes later: as the ordinary lane does, so with an id, and with the end of the connection while the server drains."""
+        if isinstance(answer, Problem):
+            headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+            document = answer.document(requestids.instance(request_id))
+            answer = HotAnswer(answer.status, headers, document, PROBLEM_MEDIA)
+        if self.closing:
+            request_id += "\r\nConnection: close"
+        return self.render(answer, request_id)
+
+    @property
+    def closing(self) -> bool:
+        """Whether an answer that comes later closes its connection."""
+        return self._replies.closing
+
+    def took(self, plan: Plan, later: Later, status: int, begun_ns: int) -> None:
+        """Count a request whose answer came later."""
+        plan.statuses[status] = plan.statuses.get(status, 0) + 1
+        self._traffic.took(later.route, (self.clock.monotonic_ns() - begun_ns) / 1e9)
 
     def refresh(self, now: float) -> None:
         """Format the lines that stay the same for the rest of this second."""

@@ -2,7 +2,8 @@
 
 A handler gets a `Call` with the body already decoded into its model, and gives an `Answer`; decoding, bounds, problem details, telemetry
 and the description are the server's. An operation that is asked thousands of times a second is a `HotOperation`: a plain function of the
-rest of the path and the body. The hot lane and the ordinary lane call the very same function, which is why they cannot differ.
+rest of the path and the body. The hot lane and the ordinary lane call the very same function, which is why they cannot differ. One that is asked as often
+but must wait for the disk is an `Operation` with a `shortcut`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +11,8 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
+
+from pillion.runtime.problems import Problem
 
 JSON_MEDIA = "application/json"
 
@@ -94,6 +97,37 @@ class Call(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
 Handler = Callable[[Call[Any]], Awaitable[Answer | web.StreamResponse]]
 
 
+class HotAnswer(NamedTuple):
+    """What a hot operation gives back: everything already encoded.
+
+    Args:
+        status: HTTP status.
+        headers: further header lines, each ended by CRLF; no content type, no content length.
+        body: the body.
+        media: its content type.
+    """
+
+    status: int
+    headers: str
+    body: bytes
+    media: str = JSON_MEDIA
+
+
+Told = Callable[[HotAnswer | Problem], None]
+"""Takes an answer that comes later. Called once, in the event loop, and never before what it was given to has returned."""
+
+Shortcut = Callable[[bytes, Told], None]
+"""The short way through an operation whose answer must wait for something, such as the disk: (body, told).
+
+The hot lane asks it for plain requests: a small JSON body, no query, none of the operation's header parameters. It answers what the handler would.
+It must not await, must not block, and must raise *before* it changes anything when the handler shall see to the request; so too for every problem that
+it can tell at once.
+"""
+
+SHORTCUT_BODY: Final = 1 << 16
+"""Bytes of a body up to which an operation's shortcut is asked."""
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One route.
 
@@ -113,6 +147,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         listener: where it is served.
         public: answered without the bearer token (probes, description).
         body_required: whether an empty body is refused (an empty one decodes as `{}` otherwise).
+        shortcut: answers plain requests from the hot lane, later; only for a POST without path parameters whose body may be JSON.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -130,22 +165,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     listener: tuple[Listener, ...] = ("main",)
     public: bool = False
     body_required: bool = True
-
-
-class HotAnswer(NamedTuple):
-    """What a hot operation gives back: everything already encoded.
-
-    Args:
-        status: HTTP status.
-        headers: further header lines, each ended by CRLF; no content type, no content length.
-        body: the body.
-        media: its content type.
-    """
-
-    status: int
-    headers: str
-    body: bytes
-    media: str = JSON_MEDIA
+    shortcut: Shortcut | None = None
 
 
 Hot = Callable[[str, str, bytes], HotAnswer]

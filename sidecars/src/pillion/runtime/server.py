@@ -80,6 +80,7 @@ class Server:
         self._main_endpoints: list[Endpoint] = [
             OrdinaryEndpoint(operation, self._tcp_gate, self._replies, timeout) for operation in main
         ]
+        self._shortcuts = [operation for operation in main if operation.shortcut is not None]
         self._hot_endpoints = [
             HotEndpoint(operation, self._tcp_gate, self._replies, timeout) for operation in hot_operations
         ]
@@ -232,10 +233,12 @@ class Server:
         paths = [(endpoint.method, endpoint.path) for endpoint in (*self._main_endpoints, *self._hot_endpoints)]
         lane = Lane(
             self._hot_endpoints,
+            self._shortcuts,
             paths,
             gate=gate,
             replies=self._replies,
             traffic=self._traffic,
+            clock=self._clock,
             settings=self._settings,
         )
         self._lanes.append(lane)

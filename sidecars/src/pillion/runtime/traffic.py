@@ -64,7 +64,7 @@ class HotCount:
 
 
 class Traffic(Collector):
-    """Requests by route, method and status, their durations on the ordinary lane, and the conditions of the sidecar.
+    """Requests by route, method and status, the durations of those that wait for something, and the conditions of the sidecar.
 
     Args:
         conditions: what is wrong with the sidecar now.
@@ -86,6 +86,10 @@ class Traffic(Collector):
         """Count a request of the ordinary lane."""
         key = (route, method if method in _METHODS else "OTHER", status)
         self._ordinary[key] = self._ordinary.get(key, 0) + 1
+        self.took(route, seconds)
+
+    def took(self, route: str, seconds: float) -> None:
+        """Note the duration of a request, on the ordinary lane or with an answer that came later."""
         durations = self._durations.get(route)
         if durations is None:
             durations = self._durations[route] = Durations()
@@ -130,7 +134,7 @@ class Traffic(Collector):
         yield hot
         durations = HistogramMetricFamily(
             "pillion_http_request_duration_seconds",
-            "Time from head to end of the answer, on the ordinary lane; the hot lane is not timed.",
+            "Time from head to end of the answer; answers that the hot lane gives at once are not timed.",
             labels=["route"],
         )
         for route, observed in self._durations.items():

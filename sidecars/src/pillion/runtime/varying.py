@@ -64,7 +64,7 @@ class Varying:
         request_id = requestids.valid(head[begin:end].rstrip(b" ").decode("ascii"))
         if request_id is None:
             return None
-        return Plan(plan.answer, plan.rest, plan.query, plan.body, plan.end, plan.statuses, request_id, None)
+        return plan._replace(request_id=request_id)
 
     def remember(self, head: bytes, plan: Plan) -> None:
         """Remember the plan of a head that was read in full and holds at most one request id."""
