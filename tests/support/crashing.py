@@ -1,6 +1,6 @@
 """Webhook sidecars that are made to be killed: one process imports everything, then forks one sidecar for each line that it reads.
 
-    {"folder": …, "manifests": […]}  →  {"pid": …, "url": …, "conditions": […]}
+    {"folder": …, "manifests": […], "lane": …}  →  {"pid": …, "url": …, "conditions": […]}
 
 A fork starts in a few milliseconds, so a test can kill dozens. Each is a real process with the real server, block and store.
 """
@@ -31,9 +31,10 @@ class Nursery:
         self.pid = 0
         return self
 
-    def start(self, folder: Path, *manifests: dict) -> str:
+    def start(self, folder: Path, *manifests: dict, hot_lane: bool = True) -> str:
         """Fork a sidecar; gives its URL once it serves."""
-        self._process.stdin.write(json.dumps({"folder": str(folder), "manifests": manifests}).encode() + b"\n")
+        order = {"folder": str(folder), "manifests": manifests, "lane": hot_lane}
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         self.pid = answer["pid"]
@@ -54,7 +55,7 @@ class Nursery:
 
 
 async def _serve(order: dict, answer: int) -> None:
-    async with webhooks(Path(order["folder"]), *order["manifests"]) as (block, url):
+    async with webhooks(Path(order["folder"]), *order["manifests"], hot_lane=order["lane"]) as (block, url):
         ready = {"pid": os.getpid(), "url": url, "conditions": [c.message for c in block.conditions]}
         os.write(answer, json.dumps(ready).encode())
         os.close(answer)

@@ -106,13 +106,16 @@ class Surroundings:
 
 
 @contextlib.asynccontextmanager
-async def webhooks(folder: Path, *manifests: dict, secrets: dict | None = None, **options):
-    """A started block and a client session against its routes: gives (surroundings, url)."""
+async def webhooks(folder: Path, *manifests: dict, secrets: dict | None = None, hot_lane: bool = True, **options):
+    """A started block behind a server: gives (surroundings, url)."""
     made = Surroundings(folder, **options)
     await made.apply(*manifests, secrets=secrets)
     await made.block.start()
     try:
-        async with running(made.block.operations(), clock=SystemClock(), conditions=made.conditions) as server:
+        async with running(
+            made.block.operations(), clock=SystemClock(), conditions=made.conditions, hot_lane=hot_lane
+        ) as server:
+            made.server = server
             yield made, server.url
     finally:
         await made.close(grace=False)

@@ -1,4 +1,7 @@
-"""kill -9 at any moment: what was answered 202 arrives, under its id, with its bytes."""
+"""kill -9 at any moment: what was answered 202 arrives, under its id, with its bytes, whichever lane answered.
+
+That the hot lane takes these requests, `test_publishing.py` shows.
+"""
 
 import asyncio
 import json
@@ -11,7 +14,6 @@ from tests.support.crashing import Nursery
 from tests.support.receivers import Receiver, receiving
 from tests.support.webhooks import manifest
 
-TRIALS = 40
 CALLERS = 8
 
 
@@ -48,15 +50,16 @@ async def caller(session, url, rng, accepted, attempted):
 
 
 @pytest.mark.slow
-async def test_nothing_that_was_accepted_is_lost_however_often_it_is_killed(tmp_path):
+@pytest.mark.parametrize(("lane", "trials"), [(True, 40), (False, 10)], ids=["hot lane", "ordinary lane"])
+async def test_nothing_that_was_accepted_is_lost_however_often_it_is_killed(tmp_path, lane, trials):
     rng = random.Random(20261224)
     accepted: dict[str, int] = {}
     attempted: list[int] = []
     async with receiving(Flaky(rng)) as receiver, aiohttp.ClientSession() as session:
         endpoint = manifest("one", receiver.url, retry={"schedule": ["5ms"] * 20}, concurrency={"max": 16})
         with Nursery() as nursery:
-            for _ in range(TRIALS):
-                url = nursery.start(tmp_path, endpoint)
+            for _ in range(trials):
+                url = nursery.start(tmp_path, endpoint, hot_lane=lane)
                 callers = [asyncio.create_task(caller(session, url, rng, accepted, attempted)) for _ in range(CALLERS)]
                 enough, patience = len(accepted) + rng.randrange(40), rng.random() * 0.1
                 deadline = asyncio.get_running_loop().time() + patience
@@ -70,7 +73,7 @@ async def test_nothing_that_was_accepted_is_lost_however_often_it_is_killed(tmp_
                     await asyncio.sleep(0.01)
             async with session.get(f"{url}/v1/webhooks/endpoints") as response:
                 (view,) = (await response.json())["endpoints"]
-    assert len(accepted) > TRIALS, "the trials were real"
+    assert len(accepted) > trials, "the trials were real"
     assert view["failed"] == 0
     numbers = {}
     for headers, body in receiver.got:
@@ -79,6 +82,6 @@ async def test_nothing_that_was_accepted_is_lost_however_often_it_is_killed(tmp_
     assert all(numbers[message] == number for message, number in accepted.items())
     assert set(numbers.values()) <= set(attempted)
     # Events that were stored but not confirmed before the kill are delivered as well; nothing else is.
-    assert len(numbers) <= len(accepted) + TRIALS * CALLERS
+    assert len(numbers) <= len(accepted) + trials * CALLERS
     repeats = Counter(receiver.ids)
-    print(f"{TRIALS} kills, {len(accepted)} accepted, {sum(repeats.values()) - len(repeats)} repeated")
+    print(f"{trials} kills, {len(accepted)} accepted, {sum(repeats.values()) - len(repeats)} repeated")

@@ -2,25 +2,30 @@
 
 import asyncio
 import json
+import re
 
 import aiohttp
 import pytest
 from tests.support.receivers import Receiver, receiving
 from tests.support.webhooks import manifest, webhooks
+from tests.support.wire import comparable
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 CLOUD = {"specversion": "1.0", "id": "a/1", "source": "/shop", "type": "order.created", "data": {"n": 1}}
 
 
-@pytest.fixture
-async def stage(tmp_path):
+def waiting(folder, *, hot_lane=True):
     """A block whose one endpoint waits for its secret, so that everything stays where it is."""
+    endpoint = manifest("one", "https://hooks.example.com/", events=["order.*"])
+    return webhooks(folder, endpoint, secrets={}, hot_lane=hot_lane)
+
+
+@pytest.fixture(params=[True, False], ids=["hot lane", "ordinary lane"])
+async def stage(tmp_path, request):
+    """Such a block, and a session against it."""
     async with (
-        webhooks(tmp_path, manifest("one", "https://hooks.example.com/", events=["order.*"]), secrets={}) as (
-            block,
-            url,
-        ),
+        waiting(tmp_path, hot_lane=request.param) as (block, url),
         aiohttp.ClientSession(url) as session,
     ):
         yield block, session
@@ -138,6 +143,96 @@ async def test_a_binary_cloud_event_names_the_wrong_header(stage):
     assert (status, problem["errors"][0]["pointer"]) == (422, "header:ce-type")
     status, problem = await post(session, b"no json", **headers | {"ce-type": "order.x"})
     assert status == 400
+
+
+async def test_an_event_as_clients_send_it_takes_the_hot_lane(tmp_path):
+    async with waiting(tmp_path) as (block, url), aiohttp.ClientSession(url) as session:
+        for number in range(5):
+            event = {"type": "order.created", "data": {"filler": "x" * 20_000}, "id": f"order-{number}"}
+            async with session.post("/v1/events", json=event) as response:
+                assert response.status == 202
+        # Of these the headers or the size say that they are no plain events.
+        headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "order.paid"}
+        assert (await post(session, {"n": 1}, **headers))[0] == 202
+        assert (await post(session, CLOUD, STRUCTURED))[0] == 202
+        assert (await post(session, {"type": "order.created", "data": "x" * 70_000}))[0] == 202
+        assert block.server.traffic.hot_requests()["/v1/events"] == 5
+        assert block.server.traffic.requests()["/v1/events", "POST", 202] == 8
+        assert block.status("one").backlog == 8
+
+
+async def ask(reader, writer, body, fields):
+    """Send an event; give the whole answer, without what differs every time."""
+    head = ["POST /v1/events HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *fields, "\r\n"]
+    writer.write("\r\n".join(head).encode() + body)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    answer += await reader.readexactly(int(answer.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]))
+    return re.sub(rb"msg_[0-9a-f]{32}|/[^ ]*/deliveries\.db", b"*", comparable(answer))
+
+
+JSON = "Content-Type: application/json"
+ID = "X-Request-Id: mine"
+EVENT = b'{"type":"order.created","data":{"a":1}}'
+NAMED = b'{"type":"order.created","data":{"a":1,"b":2},"id":"order-1","partitionKey":"k"}'
+CONVERSATION = [
+    (EVENT, (JSON,)),
+    (EVENT, (JSON, ID)),
+    (EVENT, (JSON, "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
+    (EVENT, ("Content-Type: application/json; charset=utf-8",)),
+    (b'{"type":"invoice.paid","data":null}', (JSON,)),
+    (NAMED, (JSON, ID)),
+    (NAMED, (JSON,)),
+    (b" " + NAMED.replace(b'"a":1,"b":2', b'"b":2, "a":1'), (JSON,)),
+    (NAMED.replace(b"1,", b"3,"), (JSON, ID)),
+    (b'{"type":"order.created","data":"\xff"}', (JSON, ID)),
+    (b'{"type":"order.created"}', (JSON, ID)),
+    (b'{"type":"a b","data":1}', (JSON, ID)),
+    (b'{"type":"a.b","data":1,"id":"a.b"}', (JSON, ID)),
+    (b"{", (JSON, ID)),
+    (b"", (JSON, ID)),
+    (EVENT, ("Content-Type: text/plain", ID)),
+    (EVENT, (ID,)),
+]
+
+
+async def test_both_lanes_say_the_same_byte_for_byte(tmp_path):
+    answers, counted = [], []
+    for lane in (True, False):
+        folder = tmp_path / str(int(lane))
+        folder.mkdir()
+        async with waiting(folder, hot_lane=lane) as (block, _):
+            writer = block.block._machine._parts.writer
+            reader, connection = await asyncio.open_connection("127.0.0.1", block.server.main_port)
+            said = [await ask(reader, connection, body, fields) for body, fields in CONVERSATION]
+            most, writer._store.max_pages = writer._store.max_pages, 1
+            said.append(await ask(reader, connection, EVENT, (JSON, ID)))
+            writer._store.max_pages = most
+            commits = block.block._machine._parts.desk._commits
+            submit, commits._submit = commits._submit, lambda _: None  # the disk hangs
+            hanging = asyncio.create_task(ask(reader, connection, EVENT, (JSON, ID)))
+            await block.until(lambda commits=commits: commits._waiting and not commits._waiting[-1].over)
+            for wait in commits._waiting:
+                wait.deadline = 0.0
+            commits.expire()
+            said.append(await hanging)
+            commits._submit = submit
+            block.block._machine._parts.intake.waiting += 4096
+            said.append(await ask(reader, connection, EVENT, (JSON, ID)))
+            block.block._machine._parts.intake.waiting -= 4096
+            said.append(await ask(reader, connection, EVENT, (JSON,)))
+            figures = block.block.statistics()
+            delivery = figures["delivery"]
+            counted.append((delivery.accepted, delivery.repeated, delivery.refused, delivery.waiting, figures["unrouted"],
+                            block.server.traffic.requests(), block.status("one").backlog))  # fmt: skip
+            await block.block.stop()
+            said.append(await ask(reader, connection, EVENT, (JSON, ID)))
+            answers.append(said)
+            connection.close()
+            assert bool(block.server.traffic.hot_requests().get("/v1/events")) == lane
+    assert answers[0] == answers[1]
+    assert counted[0] == counted[1]
+    statuses = [int(answer[9:12]) for answer in answers[0]]
+    assert {status: statuses.count(status) for status in set(statuses)} == {202: 9, 400: 3, 409: 1, 415: 2, 422: 3, 503: 3, 507: 1}  # fmt: skip
 
 
 async def test_a_full_store_answers_507_and_recovers(stage, monkeypatch):

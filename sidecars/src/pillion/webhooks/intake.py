@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
-from pillion.delivery.failures import IdConflict, Overloaded, StoreFull, StoreUnavailable
+from pillion.delivery.failures import DeliveryError, IdConflict, Overloaded, StoreFull
 from pillion.delivery.machine import Machine
 from pillion.delivery.model import Receipt, Submission
 from pillion.runtime import bodies
 from pillion.runtime.clock import Clock
-from pillion.runtime.operation import JSON_MEDIA, Answer, Call
+from pillion.runtime.operation import JSON_MEDIA, Answer, Call, HotAnswer, Told
 from pillion.runtime.problems import FieldError, Problem, malformed
 from pillion.webhooks.engine import Router
 from pillion.webhooks.events import CloudEvent, Draft, Event, from_cloud_event, from_event, from_headers
@@ -32,6 +32,7 @@ _event = msgspec.json.Decoder(Event)
 _cloud_event = msgspec.json.Decoder(CloudEvent)
 _batch = msgspec.json.Decoder(list[CloudEvent])
 _any = msgspec.json.Decoder(msgspec.Raw)
+_encode = msgspec.json.Encoder().encode
 
 
 class Publisher:
@@ -76,7 +77,7 @@ class Publisher:
         else:
             draft = from_event(bodies.decode(_event, call.body))
         (receipt,) = await self._accept([draft])
-        return Answer(status=202, body=PublishedView(id=receipt.id, durability="local", deliveries=receipt.deliveries))
+        return Answer(status=202, body=_published(receipt))
 
     def _binary(self, call: Call[bytes]) -> Draft:
         if call.body:
@@ -84,24 +85,31 @@ class Publisher:
         headers = {name.lower(): value for name, value in call.request.headers.items()}
         return from_cloud_event(from_headers(headers, call.body))
 
+    def shorten(self, body: bytes, told: Told) -> None:
+        """Begin to answer an event in our own form; see `pillion.runtime.operation.Shortcut`.
+
+        Raises:
+            Problem: the body is no such event.
+            DeliveryError: it cannot be accepted now.
+        """
+        draft = from_event(bodies.decode(_event, body))
+
+        def accepted(outcome: tuple[Receipt, ...] | DeliveryError) -> None:
+            if isinstance(outcome, DeliveryError):
+                told(_refusal(outcome, (draft,)))
+            else:
+                self.unrouted += not outcome[0].deliveries
+                told(HotAnswer(202, "", _encode(_published(outcome[0]))))
+
+        self._machine.submit((self._submission(draft, self._clock.wall_ns()),), accepted)
+
     async def _accept(self, drafts: Sequence[Draft]) -> tuple[Receipt, ...]:
         now = self._clock.wall_ns()
         submissions = [self._submission(draft, now) for draft in drafts]
         try:
             receipts = await self._machine.accept(submissions)
-        except IdConflict as conflict:
-            raise _conflict(conflict, drafts) from None
-        except StoreFull as full:
-            detail = f"The event was not accepted: {full}. It can be published again once there is room."
-            raise Problem(
-                507, "insufficient-storage", "Insufficient storage", detail, headers={"Retry-After": "10"}
-            ) from None
-        except Overloaded as overloaded:
-            detail = f"The event was not accepted: {overloaded}; try again in a moment."
-            raise Problem(503, "overloaded", "Overloaded", detail, headers={"Retry-After": "1"}) from None
-        except StoreUnavailable as unavailable:
-            detail = f"The event was not accepted: {unavailable}."
-            raise Problem(503, "store-unavailable", "Store unavailable", detail, headers={"Retry-After": "5"}) from None
+        except DeliveryError as error:
+            raise _refusal(error, drafts) from None
         self.unrouted += sum(not receipt.deliveries for receipt in receipts)
         return receipts
 
@@ -115,6 +123,26 @@ class Publisher:
             attributes=attributes,
             fingerprint=draft.fingerprint() if draft.id is not None else None,
         )
+
+
+def _published(receipt: Receipt) -> PublishedView:
+    return PublishedView(id=receipt.id, durability="local", deliveries=receipt.deliveries)
+
+
+def _refusal(error: DeliveryError, drafts: Sequence[Draft]) -> Problem:
+    """Say why nothing was accepted."""
+    said = f"The event was not accepted: {error}"
+    match error:
+        case IdConflict():
+            return _conflict(error, drafts)
+        case StoreFull():
+            detail = f"{said}. It can be published again once there is room."
+            return Problem(507, "insufficient-storage", "Insufficient storage", detail, headers={"Retry-After": "10"})
+        case Overloaded():
+            detail = f"{said}; try again in a moment."
+            return Problem(503, "overloaded", "Overloaded", detail, headers={"Retry-After": "1"})
+        case _:
+            return Problem(503, "store-unavailable", "Store unavailable", f"{said}.", headers={"Retry-After": "5"})
 
 
 def _conflict(conflict: IdConflict, drafts: Sequence[Draft]) -> Problem:

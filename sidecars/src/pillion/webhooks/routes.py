@@ -33,6 +33,7 @@ def _publish(publisher: Publisher) -> Operation:
         summary="Publish an event to the webhook endpoints that want its type; 202 means that it is on disk.",
         tag=TAG,
         handler=publisher.publish,
+        shortcut=publisher.shorten,
         body=bytes,
         body_media=(JSON_MEDIA, STRUCTURED, BATCH),
         body_models={JSON_MEDIA: Event, STRUCTURED: CloudEvent, BATCH: list[CloudEvent]},

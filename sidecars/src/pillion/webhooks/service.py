@@ -82,7 +82,7 @@ class WebhooksBlock:
         return self._operations
 
     def hot_operations(self) -> Sequence[HotOperation]:
-        """None: an answer waits for the disk."""
+        """None: an answer waits for the disk, so publishing is an operation with a shortcut."""
         return ()
 
     # Configuration
