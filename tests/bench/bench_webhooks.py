@@ -1,9 +1,9 @@
 """Durable accepts and signed, recorded deliveries per second and per second of processor time.
 
-    python tests/bench/bench_webhooks.py [--events 10000] [--repeats 3]
+    python tests/bench/bench_webhooks.py [--events 10000] [--repeats 3] [--part accept]
 
-Accept: `POST /v1/events` with 1 KiB of data over 32 keep-alive connections; an answer comes after the sync. Beside it, on the same server, a route
-that decodes the same body and stores nothing: the difference is the price of durability on this disk.
+Accept: `POST /v1/events` with 1 KiB of data over 32 and 128 keep-alive connections; an answer comes after the sync. Beside it the same with the hot lane
+switched off, and on the ordinary lane a route that decodes the same body and stores nothing: the difference is the price of durability on this disk.
 Deliver: a backlog is brought from disk, signed, posted to a receiver on the other core that answers 204, and every attempt recorded and synced.
 Beside it aiohttp's client posts the same signed requests to the same receiver and records nothing. Runs are interleaved; medians count.
 """
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import aiohttp
 import uvloop
+from tests.support import wrk
 from tests.support.receivers import SECRET
 from tests.support.serving import ServerProcess
 from tests.support.webhooks import Surroundings, manifest
@@ -33,7 +34,7 @@ from pillion.runtime.operation import Answer, Call, Operation
 from pillion.webhooks.events import Event
 from pillion.webhooks.signing import read_keys, signature
 
-CONNECTIONS = 32
+CONNECTIONS = (32, 128)
 IN_FLIGHT = 64
 BODY = json.dumps({"type": "order.created", "data": {"filler": "x" * 1000}}).encode()
 OURS_CPU, OTHER_CPU = 0, 1
@@ -135,38 +136,21 @@ async def build():
     return [*made.block.operations(), echo], []
 
 
-async def drive(url: str, path: str, seconds: float) -> tuple[float, float, float]:
-    """Publish for a while; gives (per second, p50, p99 in milliseconds)."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    request = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
-    ).encode() + BODY
-    took: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def caller():
-        reader, writer = await asyncio.open_connection(host, int(port))
-        while time.perf_counter() < end:
-            begin = time.perf_counter()
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 202"), head
-            await reader.readexactly(int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]))
-            took.append(time.perf_counter() - begin)
-        writer.close()
-
-    await asyncio.gather(*(caller() for _ in range(CONNECTIONS)))
-    took.sort()
-    return len(took) / seconds, took[len(took) // 2] * 1e3, took[len(took) * 99 // 100] * 1e3
-
-
-def accepts(path: str, seconds: float) -> dict:
-    with ServerProcess("tests.bench.bench_webhooks:build", cpu=OURS_CPU) as server:
-        uvloop.run(drive(server.url, path, 0.5))
-        before = server.cpu_seconds()
-        rate, p50, p99 = uvloop.run(drive(server.url, path, seconds))
-        used = server.cpu_seconds() - before
-    return {"rate": rate, "core": rate * seconds / used, "p50": p50, "p99": p99}
+def accepts(path: str, connections: int, seconds: int, *, hot_lane: bool) -> dict:
+    with ServerProcess("tests.bench.bench_webhooks:build", {"hot_lane": hot_lane}, cpu=OURS_CPU) as server:
+        figures = wrk.wrk(
+            server.url + path,
+            [server.pid],
+            seconds=seconds,
+            connections=connections,
+            method="POST",
+            body=BODY.decode(),
+            headers={"Content-Type": "application/json"},
+            cpu=OTHER_CPU,
+        )
+    if figures.errors:
+        raise RuntimeError(f"{figures.errors} events were not accepted")
+    return {"rate": figures.per_second, "core": figures.per_cpu_second, "p50": figures.p50, "p99": figures.p99}
 
 
 def sync_milliseconds(folder: str) -> float:
@@ -196,7 +180,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--events", type=int, default=10_000)
     arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--seconds", type=float, default=3)
+    arguments.add_argument("--seconds", type=int, default=3)
+    arguments.add_argument("--part", choices=["accept", "deliver"], default="")
     arguments.add_argument("--role", default="")
     arguments.add_argument("--url", default="")
     given = arguments.parse_args()
@@ -208,10 +193,15 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory(dir=".") as folder:
             os.environ["BENCH_FOLDER"] = str(Path(folder).resolve())
-            compare(given, folder)
+            print(f"machine: {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
+                  f"one sync of 4 KiB {sync_milliseconds(folder):.2f} ms")  # fmt: skip
+            if given.part != "accept":
+                compare_deliveries(given)
+            if given.part != "deliver" and wrk.AVAILABLE:
+                compare_accepts(given)
 
 
-def compare(given: argparse.Namespace, folder: str) -> None:
+def compare_deliveries(given: argparse.Namespace) -> None:
     receiver = subprocess.Popen(
         ["taskset", "-c", str(OTHER_CPU), sys.executable, __file__, "--role", "receive"],
         stdout=subprocess.PIPE,
@@ -219,25 +209,37 @@ def compare(given: argparse.Namespace, folder: str) -> None:
     )
     try:
         url = f"http://127.0.0.1:{int(receiver.stdout.readline())}/hooks"
-        ours, theirs, durable, plain = [], [], [], []
+        ours, theirs = [], []
         for _ in range(given.repeats):
             ours.append(role("deliver", url, given.events))
             theirs.append(role("aiohttp", url, given.events))
-            durable.append(accepts("/v1/events", given.seconds))
-            plain.append(accepts("/v1/plain", given.seconds))
     finally:
         receiver.kill()
         receiver.wait()
         receiver.stdout.close()
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
-          f"one sync of 4 KiB {sync_milliseconds(folder):.2f} ms")  # fmt: skip
     per_core = [given.events / median(runs, "cpu") for runs in (ours, theirs)]
     print(f"deliver, signed and recorded: {per_core[0]:,.0f} per CPU-second, {given.events / median(ours, 'wall'):,.0f}/s; "
           f"aiohttp client, not recorded: {per_core[1]:,.0f} per CPU-second; ratio {per_core[0] / per_core[1]:.2f}")  # fmt: skip
-    print(f"accept, durable: {median(durable, 'rate'):,.0f}/s, {median(durable, 'core'):,.0f} per CPU-second, "
-          f"p50 {median(durable, 'p50'):.1f} ms, p99 {median(durable, 'p99'):.1f} ms; not stored: {median(plain, 'rate'):,.0f}/s, "
-          f"{median(plain, 'core'):,.0f} per CPU-second, p50 {median(plain, 'p50'):.1f} ms, p99 {median(plain, 'p99'):.1f} ms; "
-          f"ratio per CPU-second {median(durable, 'core') / median(plain, 'core'):.2f}")  # fmt: skip
+
+
+ACCEPTS = {
+    "durable, hot lane": ("/v1/events", True),
+    "durable, ordinary lane": ("/v1/events", False),
+    "not stored, ordinary lane": ("/v1/plain", False),
+}
+
+
+def compare_accepts(given: argparse.Namespace) -> None:
+    runs = {(name, connections): [] for connections in CONNECTIONS for name in ACCEPTS}
+    for _ in range(given.repeats):
+        for (name, connections), results in runs.items():
+            path, hot_lane = ACCEPTS[name]
+            results.append(accepts(path, connections, given.seconds, hot_lane=hot_lane))
+    for (name, connections), results in runs.items():
+        core = median(results, "core")
+        ratio = core / median(runs["durable, ordinary lane", connections], "core")
+        print(f"accept, {name:25} {connections:4} connections: {median(results, 'rate'):7,.0f}/s, {core:7,.0f} per CPU-second "
+              f"({ratio:.2f} x durable, ordinary), p50 {median(results, 'p50'):5.1f} ms, p99 {median(results, 'p99'):5.1f} ms")  # fmt: skip
 
 
 if __name__ == "__main__":

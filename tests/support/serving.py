@@ -7,6 +7,7 @@ The named function gives `(operations, hot_operations)`; it may be a coroutine f
 """
 
 import asyncio
+import gc
 import importlib
 import inspect
 import json
@@ -159,6 +160,7 @@ async def _serve(order: Mapping[str, Any]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with running(operations, hot_operations, **order["settings"]) as server:
         server.set_token(order["token"].encode() or None)
+        gc.freeze()  # as the sidecar does
         print(json.dumps({"url": server.url, "admin_url": server.admin_url}), flush=True)
         await stop.wait()
 

@@ -19,6 +19,10 @@ class Figures(NamedTuple):
     per_cpu_second: float
     errors: int
     """Answers that were no success, and sockets that failed."""
+    p50: float = 0.0
+    """Milliseconds within which half of the answers came."""
+    p99: float = 0.0
+    """Milliseconds within which 99 of 100 came."""
 
 
 def wrk(
@@ -51,7 +55,7 @@ def wrk(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "wrk.lua"
         path.write_text("\n".join([*lines, script]) + "\n")
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(path), url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(path), url]
         if cpu is not None:
             command = ["taskset", "-c", str(cpu), *command]
         before = sum(map(cpu_seconds, pids))
@@ -61,7 +65,19 @@ def wrk(
     wrong = sum(int(number) for number in re.findall(r"Non-2xx or 3xx responses: (\d+)", output))
     for numbers in re.findall(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output):
         wrong += sum(map(int, numbers))
-    return Figures(float(_figure(r"Requests/sec:\s+([\d.]+)", output)), count / used, wrong)
+    return Figures(
+        float(_figure(r"Requests/sec:\s+([\d.]+)", output)),
+        count / used,
+        wrong,
+        _latency("50", output),
+        _latency("99", output),
+    )
+
+
+def _latency(percentile: str, output: str) -> float:
+    value = _figure(rf"\b{percentile}%\s+([\d.]+[a-z]+)", output)
+    number = value.rstrip("umsinh")
+    return float(number) * {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}[value.removeprefix(number)]
 
 
 def _figure(pattern: str, output: str) -> str:
