@@ -214,9 +214,11 @@ async def test_trust_is_written_where_it_is_missing_and_nowhere_else(api, cluste
     with installed(cluster, configurations("https://127.0.0.1:1", NAME, failurePolicy="Ignore")):
         await trust.spread()
         assert await maps(api, first, second) == [None, None]
+        assert not trust.told
 
         leads[0], bundle[0] = True, real
         await trust.spread()
+        assert trust.told
         before = [await configuration(api), await maps(api, first, second)]
         await trust.spread()
         after = [await configuration(api), await maps(api, first, second)]
@@ -264,6 +266,43 @@ async def test_applying_the_configurations_again_keeps_what_the_operator_wrote(a
         cluster.kubectl.run("apply", "--server-side", "--filename=-", stdin=manifest)
 
         assert (await configuration(api))["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_a_replica_that_does_not_lead_sees_when_the_api_server_knows(cluster, connect):
+    """It is ready from then on: a pod that is created as soon as a first installation is ready gets its sidecar."""
+    real, client = make_authority(datetime.now(UTC)).certificate, await connect()
+    leader, other = (
+        Trust(
+            client,
+            bundle=lambda: real,
+            namespaces=list,
+            name=NAME,
+            leading=lambda leads=leads: leads,
+            registry=CollectorRegistry(),
+        )
+        for leads in (True, False)
+    )
+    with installed(cluster, configurations("https://127.0.0.1:1", NAME, failurePolicy="Ignore")):
+        await other.spread()
+        assert not other.told
+
+        await leader.spread()
+        await other.spread()
+        assert other.told
+
+
+async def test_where_no_webhooks_are_installed_nothing_is_waited_for(connect):
+    trust = Trust(
+        await connect(),
+        bundle=lambda: b"one\n",
+        namespaces=list,
+        name="pillion-not-installed",
+        leading=lambda: False,
+        registry=CollectorRegistry(),
+    )
+    await trust.spread()
+
+    assert trust.told
 
 
 async def test_configurations_that_cert_manager_keeps_are_left_to_it(api, cluster, connect):

@@ -8,7 +8,8 @@ import ssl
 import aiohttp
 import pytest
 from tests.support.cluster.api import ApiError
-from tests.support.operator.admission import pod
+from tests.support.operator.admission import configurations, installed, pod
+from tests.support.operator.fixtures import *  # noqa: F403 - fixtures are found by their names
 from tests.support.operator.running import (
     NAMESPACE,
     QUICK,
@@ -27,8 +28,9 @@ pytestmark = pytest.mark.slow
 
 
 async def test_replicas_with_their_own_authority_believe_each_other_and_both_answer_reviews(
-    api, cluster, new_namespace, new_pod, tmp_path
+    *, api, cluster, operator_of_session, new_namespace, new_pod, tmp_path
 ):
+    operator_of_session.stop()
     install(cluster, tmp_path)
     with contextlib.suppress(ApiError):  # there is none yet if this test is the first
         await api.delete(f"/api/v1/namespaces/{NAMESPACE}/secrets/pillion-ca")
@@ -43,7 +45,11 @@ async def test_replicas_with_their_own_authority_believe_each_other_and_both_ans
         replicas.append(replica)
     namespace = await new_namespace({"pillion.dev/inject": "true"})
     try:
-        await asyncio.gather(*(asyncio.to_thread(replica.start) for replica in replicas))
+        with installed(cluster, configurations("https://127.0.0.1:1", "pillion", failurePolicy="Ignore")):
+            await asyncio.gather(*(asyncio.to_thread(replica.start) for replica in replicas))
+            # Ready means that the API server can call it.
+            path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/pillion"
+            assert all("caBundle" in webhook["clientConfig"] for webhook in (await api.get(path))["webhooks"])
         secret = await api.get(f"/api/v1/namespaces/{NAMESPACE}/secrets/pillion-ca")
         trusted = tmp_path / "ca.crt"
         trusted.write_bytes(authority.decode(secret["data"])["ca.crt"])

@@ -103,8 +103,10 @@ class Gatekeeper:
 
     @property
     def ready(self) -> bool:
-        """Whether the listeners have a certificate."""
-        return self._certificates is None or self._certificates.ready
+        """Whether the listeners have a certificate, and the API server has been seen to trust it."""
+        if self._certificates is None:
+            return True
+        return self._certificates.ready and (self._trust.told or not self._bundle())
 
     @property
     def port(self) -> int:

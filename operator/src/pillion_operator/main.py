@@ -242,7 +242,7 @@ class Operator:
         if self._stopping:
             return "stopping"
         if not self._gatekeeper.ready:
-            return "there is no certificate yet"
+            return "there is no certificate yet that the API server trusts"
         return "" if self._audit.complete.is_set() else "not all resources are known yet"
 
     async def _own_account(self) -> str:

@@ -22,6 +22,8 @@ MANAGER: Final = "pillion-ca"
 """Field manager of `caBundle` and of the ConfigMaps."""
 INTERVAL: Final = 60.0
 """Seconds after which everything is compared again, though nobody said that anything changed."""
+FIRST_INTERVAL: Final = 0.5
+"""The same until the API server knows: what waits for the first replica to be ready waits for this."""
 GATHER: Final = 0.2
 """Seconds that a change waits for more of them."""
 INJECTED_BY_OTHERS: Final = ("cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-from-secret")
@@ -61,6 +63,8 @@ class Trust:
         self._name = name
         self._leading = leading
         self._changed = asyncio.Event()
+        self.told = False
+        """Whether the API server has been seen to know whom to trust: only from then on can it call the webhooks of this replica."""
         self._log = structlog.get_logger("trust")
         self._writes = Counter(
             "pillion_operator_trust_writes_total",
@@ -77,7 +81,7 @@ class Trust:
         """Spread, until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(INTERVAL):
+                async with asyncio.timeout(INTERVAL if self.told else FIRST_INTERVAL):
                     await self._changed.wait()
             except TimeoutError:
                 pass
@@ -87,34 +91,41 @@ class Trust:
                 await self.spread()
             except ApiError as error:
                 fix = "; apply the operator's ClusterRole" if error.status == 403 else ""
+                self.told = self.told or error.status == 403  # who may not look will never know
                 self._log.warning(f"the authority's certificate could not be spread{fix}", error=str(error))
 
     async def spread(self) -> None:
-        """Tell whoever does not know it yet.
+        """Tell whoever does not know it yet; who does not lead only looks.
 
         Raises:
             ApiError: the API server refused or could not be reached; the rest is done next time.
         """
-        bundle = self._bundle()
-        if not bundle or not self._leading():
-            return
-        for plural, kind in _CONFIGURATIONS.items():
-            await self._tell_webhooks(plural, kind, base64.b64encode(bundle).decode())
-        await self._tell_namespaces(bundle.decode())
+        bundle, leading = self._bundle(), self._leading()
+        if bundle and (leading or not self.told):
+            encoded = base64.b64encode(bundle).decode()
+            known = [
+                await self._tell_webhooks(plural, kind, encoded, leading) for plural, kind in _CONFIGURATIONS.items()
+            ]
+            self.told = self.told or all(known)
+        if bundle and leading:
+            await self._tell_namespaces(bundle.decode())
 
-    async def _tell_webhooks(self, plural: str, kind: str, encoded: str) -> None:
+    async def _tell_webhooks(self, plural: str, kind: str, encoded: str, leading: bool) -> bool:  # noqa: FBT001 - of four facts, one is a truth value
+        """Compare one configuration, and write it where this replica may; tells whether the API server knows now."""
         path = f"/apis/admissionregistration.k8s.io/v1/{plural}/{self._name}"
         try:
             found = await self._api.get(path, resource=plural)
         except ApiError as error:
             if error.status == 404:
-                return  # admission is not installed
+                return True  # admission is not installed
             raise
         if any(name in (found["metadata"].get("annotations") or {}) for name in INJECTED_BY_OTHERS):
-            return
+            return True
         webhooks = found.get("webhooks") or ()
         if all((webhook.get("clientConfig") or {}).get("caBundle") == encoded for webhook in webhooks):
-            return
+            return True
+        if not leading:
+            return False
         body = {
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": kind,
@@ -124,6 +135,7 @@ class Trust:
         await self._api.apply(path, body, manager=MANAGER, resource=plural)
         self._writes.labels(plural).inc()
         self._log.info("the API server was told whom to trust", configuration=kind)
+        return True
 
     async def _tell_namespaces(self, bundle: str) -> None:
         wanted = set(self._namespaces())
