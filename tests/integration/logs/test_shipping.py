@@ -1,15 +1,13 @@
 """Log shipping by a real process: nothing is lost over rotation, a dead sink, or kill -9, and nothing unmasked gets out."""
 
-import gzip
 import json
 import random
 import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from tests.support.running import Sidecar, eventually
+from tests.support.shipping import Receiver, Writer
 
 PROFILE = """\
 apiVersion: pillion.dev/v1alpha1
@@ -25,44 +23,6 @@ spec:
     - {{name: live, http: {{url: "{url}"}}, batch: {{linger: 50ms}}}}
     - {{name: archive, file: {{path: {archive}}}, batch: {{linger: 50ms}}}}
 """
-
-
-class Receiver:
-    """An HTTP sink that can be told how to answer."""
-
-    def __init__(self):
-        self.lines = []
-        self.status = 200
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status = receiver.status
-                if status == 200:
-                    assert self.headers["Content-Encoding"] == "gzip"
-                    receiver.lines += [json.loads(line) for line in gzip.decompress(body).splitlines()]
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/push"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def numbers(self):
-        return [line["n"] for line in self.lines if "n" in line]
-
-    def close(self):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture
@@ -93,30 +53,6 @@ def writer(place):
     one = Writer(place / "app" / "shop.log")
     yield one
     one.file.close()
-
-
-class Writer:
-    """An application that logs numbered lines and rotates by renaming, as logrotate does."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.n = 0
-        self.file = path.open("ab", buffering=0)
-
-    def write(self, count):
-        for _ in range(count):
-            self.file.write(json.dumps({"n": self.n, "user": f"u{self.n}@example.com"}).encode() + b"\n")
-            self.n += 1
-
-    def rotate(self):
-        for old in range(60, 0, -1):  # nothing is deleted here: what is gone before anybody looked cannot be shipped
-            name = Path(f"{self.path}.{old}")
-            if name.exists():
-                name.replace(f"{self.path}.{old + 1}")
-        self.path.replace(f"{self.path}.1")
-        self.write(3)  # the old handle is still in use for a moment
-        self.file.close()
-        self.file = self.path.open("ab", buffering=0)
 
 
 def archived(place):

@@ -141,8 +141,7 @@ class FileSink:
 
     def _append(self, body: bytes) -> Outcome:
         try:
-            if self._path.exists() and 0 < self._path.stat().st_size > self._max_bytes - len(body):
-                self._path.replace(f"{self._path}.1")
+            self._rotate(len(body))
             new = not self._path.exists()
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
@@ -165,6 +164,17 @@ class FileSink:
         finally:
             os.close(descriptor)
         return Taken()
+
+    def _rotate(self, coming: int) -> None:
+        """Rename the file when it is full, but not with half a line that a crash has left at its end."""
+        if not self._path.exists() or not 0 < self._path.stat().st_size > self._max_bytes - coming:
+            return
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _mend(descriptor)
+        finally:
+            os.close(descriptor)
+        self._path.replace(f"{self._path}.1")
 
     async def close(self) -> None:
         """Let go of the thread; what it is writing it still writes."""
