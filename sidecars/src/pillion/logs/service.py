@@ -150,19 +150,21 @@ class LogsBlock:
         if spool is None:
             return
         wanted: dict[str, tuple[SinkPlan, str]] = {}
+        waiting: dict[str, str] = {}
         for sink in plan.sinks:
             try:
                 wanted[sink.name] = (sink, _token(sink, secrets))
             except SecretMissing as missing:
                 # Without its token a sink would refuse everything; the files wait for it.
-                self._context.conditions.set(f"logs:{sink.name}:token", "warn", f"sink {sink.name} waits: {missing}")
+                waiting[f"logs:{sink.name}:token"] = f"sink {sink.name} waits: {missing}"
         identities = {name: (sink, plan.sources, plan.mask, token) for name, (sink, token) in wanted.items()}
         gone = [name for name, running in self._running.items() if identities.get(name) != running.identity]
         await asyncio.gather(*(self._end(name) for name in gone))
+        # Only now: the end of a pipeline forgets what was wrong with it.
+        self._tell_waiting(waiting)
         for name, (sink, token) in wanted.items():
             if name in self._running:
                 continue
-            self._context.conditions.clear(f"logs:{name}:token")
             pipeline = Pipeline(
                 sink,
                 plan,
@@ -189,6 +191,14 @@ class LogsBlock:
             if condition == f"logs:{name}" or condition.startswith(f"logs:{name}:"):
                 self._context.conditions.clear(condition)
 
+    def _tell_waiting(self, waiting: Mapping[str, str]) -> None:
+        """Say which sinks wait for a token, by condition, and that no other does."""
+        for name in [c.name for c in self._context.conditions]:
+            if name.startswith("logs:") and name.count(":") == 2 and name.endswith(":token") and name not in waiting:
+                self._context.conditions.clear(name)
+        for name, text in waiting.items():
+            self._context.conditions.set(name, "warn", text)
+
     def _retire_masks(self, hits: Mapping[str, int]) -> None:
         for rule, count in hits.items():
             self._retired[rule] = self._retired.get(rule, 0) + count
@@ -210,7 +220,6 @@ class LogsBlock:
 
     async def drain(self) -> None:
         """Hand over what is there now; what a sink does not take stays on disk for the next start."""
-        self._api.draining = True
         for running in self._running.values():
             running.pipeline.drain()
         tasks = {running.task for running in self._running.values()}
