@@ -96,6 +96,7 @@ async def serve(
                 await pending
         try:
             async with asyncio.timeout(grace):
+                host.leaving.set()
                 await server.drain()
                 await host.drain()
         except TimeoutError:

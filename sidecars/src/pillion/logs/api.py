@@ -1,7 +1,8 @@
 """The routes of the logs block: push records, query recent ones, follow new ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ MAX_LIMIT: Final = 1_000
 MAX_FOLLOWERS: Final = 8
 FOLLOW_PAUSE: Final = 0.25
 """Seconds between two looks of a follower."""
+
+STALLED: Final = 60.0
+"""Seconds after which a follower that takes nothing is sent away: longer than somebody pauses a terminal to read."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +63,6 @@ class LogsApi:
         fields: Callable[[str], Mapping[str, str]],
     ) -> None:
         self.followers = 0
-        self.draining = False
-        """Whether followers are sent away, so that the server can close their connections."""
         self._context = context
         self._plan = plan
         self._intake = intake
@@ -149,29 +151,61 @@ class LogsApi:
         self.followers += 1
         try:
             await response.prepare(request)
-            async for lines in self._followed(source, query, start):
-                await response.write(b"".join(line + b"\n" for line in lines))
+            async with contextlib.aclosing(self._followed(source, query, start)) as followed:
+                async for lines in followed:
+                    transport = request.transport
+                    if transport is None or transport.is_closing():
+                        # Gone; while nothing is written, nothing else would tell.
+                        break
+                    if lines and not await self._written(response, b"".join(line + b"\n" for line in lines)):
+                        # Half an answer must not look like a whole one.
+                        transport.abort()
+                        break
         except ConnectionError:
             pass
         finally:
             self.followers -= 1
         return response
 
-    async def _followed(self, source: str, query: str, start: float) -> AsyncIterator[list[bytes]]:
+    async def _written(self, response: web.StreamResponse, data: bytes) -> bool:
+        """Write to a follower; false when it takes nothing for long, or nothing while the process ends."""
+        writing = asyncio.create_task(response.write(data), name="logs: write to a follower")
+        leaving = asyncio.create_task(self._context.leaving.wait(), name="logs: watch for the end")
+        try:
+            await asyncio.wait({writing}, timeout=0)
+            await asyncio.wait({writing, leaving}, timeout=STALLED, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                return False
+            writing.result()
+        finally:
+            for task in (writing, leaving):
+                task.cancel()
+            await asyncio.gather(writing, leaving, return_exceptions=True)
+        return True
+
+    async def _pause(self) -> None:
+        """Wait between two looks, but not beyond the end of the process."""
+        try:
+            async with asyncio.timeout(FOLLOW_PAUSE):
+                await self._context.leaving.wait()
+        except TimeoutError:
+            pass
+
+    async def _followed(self, source: str, query: str, start: float) -> AsyncGenerator[list[bytes]]:
+        """Give new records as they come; nothing, from time to time, while none come."""
         reader = Reader(self._plan(), self._fields, source, start)
         mark = self._ring.mark
         try:
             old = await asyncio.to_thread(lambda: matching(self._all(reader, source, start), query, MAX_LIMIT))
             if start and old:
                 yield old
-            while not self.draining:
+            while not self._context.leaving.is_set():
                 found = await asyncio.to_thread(lambda: matching(reader.lines(), query, MAX_LIMIT))
                 if source in ("", PUSHED):
                     pushed, mark = self._ring.after(mark), self._ring.mark
                     found += matching(pushed.splitlines(), query, MAX_LIMIT)
-                if found:
-                    yield found
-                await asyncio.sleep(FOLLOW_PAUSE)
+                yield found
+                await self._pause()
         finally:
             await asyncio.to_thread(reader.close)
 

@@ -8,6 +8,7 @@ A block's `service.py` exposes `create(context) -> Block`. The runtime then driv
 no request ever sees half a configuration.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -135,6 +136,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         metrics: where the block registers its collectors.
         conditions: where the block says what is wrong.
         tasks: where it spawns background tasks; the runtime stops them.
+        leaving: set when the process begins to end, before requests in flight are waited for: answers without an end must come to theirs.
     """
 
     block: str
@@ -144,6 +146,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     metrics: CollectorRegistry
     conditions: Conditions
     tasks: Tasks
+    leaving: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 class Block(Protocol):

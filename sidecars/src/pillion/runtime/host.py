@@ -138,6 +138,8 @@ class Host:
         self.identity = identity
         self.token: bytes | None = None
         self.on_applied: Callable[[], None] = lambda: None
+        self.leaving = asyncio.Event()
+        """To be set before requests in flight are waited for."""
         self._log = structlog.get_logger("host")
         self._applying = asyncio.Lock()
         self._revision: Revision | None = None
@@ -164,6 +166,7 @@ class Host:
             metrics=self.metrics,
             conditions=self.conditions,
             tasks=tasks,
+            leaving=self.leaving,
         )
         block: Block = import_module(f"pillion.{name}.service").create(context)
         return _Slot(name, block, tasks)
