@@ -52,9 +52,6 @@ class Histories(RuleBasedStateMachine):
         self.copied = None
         self.copies = self.races = False
         self.tailer = self.begin()
-        # What was rotated away before the first look of all is history.
-        self.live()
-        self.scan(0)
 
     def begin(self):
         return Tailer(self.fs, [TailSource("app", self.patterns)], self.saved)

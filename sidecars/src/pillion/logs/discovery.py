@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from pillion.logs.followed import Followed, Lost, Scan, Trouble, is_copy
-from pillion.logs.identity import FileKey, FileSystem, Listing, Position, is_generation, matches
+from pillion.logs.identity import FileKey, FileSystem, Listing, Position, is_generation, matches, origin_of
 
 MAX_FILES: Final = 512
 """Files that are held open for one sink."""
@@ -42,10 +42,17 @@ class Discovery:
         sources: what is followed.
         positions: where to go on, from an earlier life.
         max_held: bytes of deleted files that may be held open; beyond it the oldest are given up and reported.
+        history: whether generations count that were rotated away before the very first look.
     """
 
     def __init__(
-        self, files: FileSystem, sources: Sequence[TailSource], positions: Iterable[Position], max_held: int
+        self,
+        files: FileSystem,
+        sources: Sequence[TailSource],
+        positions: Iterable[Position],
+        max_held: int,
+        *,
+        history: bool = True,
     ) -> None:
         names = {source.name for source in sources}
         self.followed: dict[tuple[str, FileKey], Followed] = {}
@@ -67,6 +74,11 @@ class Discovery:
         for position in self.saved:
             self._note_time(position.source, position.origin, position.mtime)
         self._settled = (dict(self._newest), dict(self._newest))
+        self._known = frozenset(self._newest)
+        """By source and origin: what an earlier life has looked at, whose history is not met again."""
+        self._history: dict[str, set[FileKey]] = {source.name: set() for source in sources} if history else {}
+        """By source, for as long as its first look takes: what was rotated away before it."""
+        self._began: int | None = None
         self._others: dict[str, dict[str, int]] = {}
         """By source: what else stood in its folders at the last look."""
         self._changed = False
@@ -74,11 +86,14 @@ class Discovery:
     def scan(self, now: int) -> Scan:
         """Look at folders and files; *now* is monotonic nanoseconds."""
         self.now = now
+        self._began = now if self._began is None else self._began
         self._lost, self._troubles, self._changed = [], [], False
         if now - self._settled_at >= SETTLE:
             self._settled, self._settled_at = (dict(self._newest), self._settled[0]), now
         for source in self._sources:
             self._scan(source)
+        if now - self._began >= SETTLE:
+            self._history.clear()
         self._release_held()
         return Scan(tuple(self._lost), tuple(self._troubles), self._changed)
 
@@ -103,6 +118,8 @@ class Discovery:
             if (source.name, entry.key) not in self.followed:
                 self._meet(source.name, entry.path, entry.key, listing)
         self._meet_saved(source.name, listing)
+        if source.name in self._history:
+            self._meet_history(source, listing)
         self._meet_missed(source.name, listing)
         for file in self.of(source.name):
             self._classify(file)
@@ -244,11 +261,26 @@ class Discovery:
             self.forget(found)
         return None
 
-    def _meet_missed(self, source: str, listing: Listing) -> None:
-        """Follow generations that came and were rotated away between two looks: newly there, and not older than the last one known.
+    def _meet_history(self, source: TailSource, listing: Listing) -> None:
+        """Follow what was rotated away before the very first look: whoever ships a file from its beginning wants what came before, too.
 
-        What stood there before the first look of all is history that nobody asked for.
+        The first look takes as long as a folder that is rotated meanwhile may hide a file.
         """
+        met = self._history[source.name]
+        for path in listing.others:
+            origin = origin_of(path, source.patterns)
+            if origin is None or (source.name, origin) in self._known:
+                continue
+            entry = self._fs.entry(path)
+            if entry is None or entry.key in met:
+                continue
+            met.add(entry.key)
+            file = self._open(source.name, path) if (source.name, entry.key) not in self.followed else None
+            if file is not None:
+                file.live, file.listed, file.origin = False, False, origin
+
+    def _meet_missed(self, source: str, listing: Listing) -> None:
+        """Follow generations that came and were rotated away between two looks: newly there, and not older than the last one known."""
         before = self._others.get(source, {})
         origins = [origin for owner, origin in self._newest if owner == source]
         for path, inode in listing.others.items():

@@ -34,6 +34,7 @@ class Tailer:
         max_held: bytes of deleted files that may be held open for delivery; beyond it the oldest are given up and reported.
         max_line: bytes after which a line is cut.
         safe_cut: moves such a cut to where it does no harm.
+        history: whether generations count that were rotated away before the very first look.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Tailer:
         max_held: int = 1 << 30,
         max_line: int = MAX_LINE,
         safe_cut: Callable[[bytes, int], int] = lambda _data, place: place,
+        history: bool = True,
     ) -> None:
-        self._discovery = Discovery(files, sources, positions, max_held)
+        self._discovery = Discovery(files, sources, positions, max_held, history=history)
         self._followed = self._discovery.followed
         self._max_line = max_line
         self._safe_cut = safe_cut

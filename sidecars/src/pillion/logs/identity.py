@@ -7,6 +7,7 @@ a rotated generation. Deliberately absent: reading directories and files; what t
 
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple, Protocol
@@ -159,6 +160,22 @@ def matches(handle: Handle, position: Position) -> bool:
     head, tail = handle.read(0, position.head_length), before(handle, position.offset)
     whole = len(head) == position.head_length and len(tail) == min(position.offset, TAIL)
     return whole and digest(head) == position.head and digest(tail) == position.tail
+
+
+def origin_of(path: str, patterns: Sequence[str]) -> str | None:
+    """Give the path that *patterns* match and that *path* is named like a rotated generation of; None where there is none."""
+    folder, slash, name = path.rpartition("/")
+    for length in range(len(name) - 1, 0, -1):
+        origin = f"{folder}{slash}{name[:length]}"
+        if any(_matches_parts(pattern, origin) for pattern in patterns) and is_generation(path, origin):
+            return origin
+    return None
+
+
+def _matches_parts(pattern: str, path: str) -> bool:
+    """Tell whether *pattern* matches *path* part by part: no wildcard reaches across a slash."""
+    wanted, given = pattern.split("/"), path.split("/")
+    return len(wanted) == len(given) and all(map(fnmatchcase, given, wanted))
 
 
 _STAMP: Final = r"[0-9][0-9TZ:_.+-]*"

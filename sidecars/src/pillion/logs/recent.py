@@ -81,7 +81,9 @@ class Reader:
         masker = Masker(plan.mask)
         chosen = [s for s in plan.sources if source in ("", s.name)]
         self._shapers = {s.name: Shaper(fields(s.name), s.format, masker) for s in chosen}
-        self._tailer = Tailer(Disk(), [TailSource(s.name, s.files) for s in chosen], safe_cut=masker.safe_cut)
+        sources = [TailSource(s.name, s.files) for s in chosen]
+        # Of files that are still written to: what was rotated away is not recent.
+        self._tailer = Tailer(Disk(), sources, safe_cut=masker.safe_cut, history=False)
         self._start = start
         self._begun = False
 
