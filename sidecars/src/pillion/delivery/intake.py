@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pillion.delivery.commit import Commits
+from pillion.delivery.commit import Commits, Wait
 from pillion.delivery.destinations import Destinations
 from pillion.delivery.failures import DeliveryError, Overloaded, StoreFull
 from pillion.delivery.model import MESSAGE_ID, Message, Receipt, Submission
@@ -76,8 +76,11 @@ class Intake:
 
     def submit(self, submissions: Sequence[Submission], told: Accepted) -> None:
         """See `Machine.submit`."""
-        destinations = [self._numbers(submission) for submission in submissions]
-        size = sum(len(submission.body) for submission in submissions)
+        destinations: list[list[int]] = []
+        size = 0
+        for submission in submissions:
+            destinations.append(self._numbers(submission))
+            size += len(submission.body)
         if self.waiting >= WAITING or self._waiting_bytes + size > WAITING_BYTES:
             raise Overloaded(f"{self.waiting} acceptances wait for the disk")
         now = self._steady.now_ns()
@@ -91,14 +94,13 @@ class Intake:
         self._next_seq += len(submissions)
         self.waiting += 1
         self._waiting_bytes += size
+        self._commits.begin(_Acceptance(self, unit, size, told))
 
-        def over(error: DeliveryError | None) -> None:
-            self.waiting -= 1
-            self._waiting_bytes -= size
-            self.refused += isinstance(error, StoreFull)
-            told(unit.receipts if error is None else error)
-
-        self._commits.begin(unit, lambda: self._taken(unit), over)
+    def told(self, size: int, error: DeliveryError | None) -> None:
+        """Take note that a call waits no longer; *size* is what it held, in bytes."""
+        self.waiting -= 1
+        self._waiting_bytes -= size
+        self.refused += isinstance(error, StoreFull)
 
     def _numbers(self, submission: Submission) -> list[int]:
         if not MESSAGE_ID.fullmatch(submission.id):
@@ -118,7 +120,8 @@ class Intake:
             numbers.append(destination.id)
         return numbers
 
-    def _taken(self, unit: AcceptUnit) -> None:
+    def taken(self, unit: AcceptUnit) -> None:
+        """Bring what was committed to the scheduler."""
         if unit.error is not None:
             return
         now = self._steady.now_ns()
@@ -138,3 +141,30 @@ class Intake:
                 self._destinations[number].backlog += 1
                 entry = Entry(lane=number, seq=unit.first_seq + index, message=message)
                 self._scheduler.offer(number, entry, unit.due_ns[index], now)
+
+
+class _Acceptance(Wait):
+    """A call that waits for its commit.
+
+    Args:
+        intake: what it came through.
+        unit: what is to be committed.
+        size: bytes that it holds.
+        accepted: who waits.
+    """
+
+    __slots__ = ("_acceptance", "_accepted", "_intake", "_size")
+
+    def __init__(self, intake: Intake, unit: AcceptUnit, size: int, accepted: Accepted) -> None:
+        super().__init__(unit)
+        self._intake = intake
+        self._acceptance = unit
+        self._size = size
+        self._accepted = accepted
+
+    def taken(self) -> None:
+        self._intake.taken(self._acceptance)
+
+    def told(self, error: DeliveryError | None) -> None:
+        self._intake.told(self._size, error)
+        self._accepted(self._acceptance.receipts if error is None else error)

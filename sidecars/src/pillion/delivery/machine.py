@@ -181,7 +181,9 @@ class Machine:
             loop.call_soon_threadsafe(self._committed, units, damage)
 
         store = Store(opened.connection)
-        writer = Writer(name=f"{self._name} writer", store=store, path=self._path, committed=committed)
+        writer = Writer(
+            name=f"{self._name} writer", store=store, path=self._path, committed=committed, soon=loop.call_soon
+        )
         commits = Commits(writer.submit)
         reader = Reader(name=f"{self._name} reader", path=self._path)
         recorder = Recorder(

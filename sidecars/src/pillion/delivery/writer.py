@@ -29,8 +29,12 @@ RESERVE: Final = 50
 class Unit:
     """Something to be committed. After the commit either `error` is set or its result is valid; then the owner calls `done`."""
 
-    error: DeliveryError | None = None
+    __slots__ = ("done", "error")
+
     done: Callable[[], None]
+
+    def __init__(self) -> None:
+        self.error: DeliveryError | None = None
 
 
 class AcceptUnit(Unit):
@@ -44,6 +48,8 @@ class AcceptUnit(Unit):
         due_ns: due when, per submission.
     """
 
+    __slots__ = ("destinations", "due_ns", "first_seq", "now_ns", "receipts", "submissions")
+
     def __init__(
         self,
         submissions: Sequence[Submission],
@@ -52,6 +58,7 @@ class AcceptUnit(Unit):
         now_ns: int,
         due_ns: Sequence[int],
     ) -> None:
+        super().__init__()
         self.submissions = submissions
         self.first_seq = first_seq
         self.destinations = destinations
@@ -68,7 +75,10 @@ class RecordUnit(Unit):
         attempts: the log entry of each.
     """
 
+    __slots__ = ("attempts", "deliveries", "unlogged")
+
     def __init__(self, deliveries: Sequence[DeliveryRow], attempts: Sequence[Row]) -> None:
+        super().__init__()
         self.deliveries = deliveries
         self.attempts = attempts
         self.unlogged = False
@@ -77,7 +87,10 @@ class RecordUnit(Unit):
 class TaskUnit(Unit):
     """Anything else: *work* runs inside the transaction and gives the result; it may be run again if the transaction fails."""
 
+    __slots__ = ("result", "work")
+
     def __init__(self, work: Callable[[Store], Any]) -> None:
+        super().__init__()
         self.work = work
         self.result: Any = None
 
@@ -90,14 +103,23 @@ class Writer:
         store: the open store.
         path: the database file, for messages, and beside which damage is marked for the next start.
         committed: told, in the writer's thread, which units are done and whether the store was damaged.
+        soon: has a function called at the end of the event loop's turn.
     """
 
     def __init__(
-        self, *, name: str, store: Store, path: Path, committed: Callable[[Sequence[Unit], str], None]
+        self,
+        *,
+        name: str,
+        store: Store,
+        path: Path,
+        committed: Callable[[Sequence[Unit], str], None],
+        soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self._store = store
         self._path = path
         self._committed = committed
+        self._soon = soon
+        self._gathered: list[Unit] = []
         self._waiting: deque[Unit] = deque()
         self._wake = threading.Event()
         self._stopping = False
@@ -110,13 +132,22 @@ class Writer:
         self._thread.start()
 
     def submit(self, unit: Unit) -> None:
-        """Hand a unit over; the owner bounds how many are under way."""
-        self._waiting.append(unit)
-        if not self._wake.is_set():
-            self._wake.set()
+        """Hand a unit over; the owner bounds how many are under way.
+
+        The thread gets all units of one turn of the event loop together. Woken by the first of them, it would commit that one alone, and take the
+        interpreter lock from the loop that is about to bring the others.
+        """
+        self._gathered.append(unit)
+        if len(self._gathered) == 1:
+            self._soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._waiting.extend(self._gathered)
+        self._gathered.clear()
+        self._wake.set()
 
     def stop(self) -> None:
-        """Write what was submitted, then end the thread and close the store. Blocks."""
+        """Write what was submitted up to the event loop's last turn, then end the thread and close the store. Blocks."""
         self._stopping = True
         self._wake.set()
         self._thread.join()

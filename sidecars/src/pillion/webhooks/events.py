@@ -25,7 +25,6 @@ ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,128}$"
 TIME_PATTERN: Final = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 """RFC 3339 section 5.6."""
 
-_TYPE = re.compile(TYPE_PATTERN.removesuffix("$"), re.ASCII)
 _TIME = re.compile(TIME_PATTERN, re.ASCII)
 _ID = re.compile(ID_PATTERN.removesuffix("$"), re.ASCII)
 
@@ -204,7 +203,7 @@ def _percent_decoded(value: str) -> str:
 
 def _type_errors(event_type: str, pointer: str) -> list[FieldError]:
     # The model's pattern ends in `$`, which lets a line break pass behind it.
-    return [] if _TYPE.fullmatch(event_type) else [FieldError(f"{pointer}/type", "holds a line break; remove it")]
+    return [FieldError(f"{pointer}/type", "holds a line break; remove it")] if event_type.endswith("\n") else []
 
 
 def _utf8(data: bytes, pointer: str) -> bytes:
