@@ -195,6 +195,32 @@ async def test_a_generated_id_that_was_used_hurts_only_its_own_caller(tmp_path):
         assert all(not isinstance(r, Exception) for r in results[1:])
 
 
+async def test_what_comes_in_one_turn_of_the_event_loop_is_one_commit(tmp_path):
+    async with bench(tmp_path, {"a": Policy(hold="SecretMissing")}) as b:
+        await b.accept("a")
+        before = b.machine.statistics().commits
+        await asyncio.gather(*(b.accept("a") for _ in range(100)))
+        assert b.machine.statistics().commits == before + 1
+
+
+async def test_a_caller_that_fails_when_it_is_told_hurts_nobody_else(tmp_path):
+    async with bench(tmp_path, {"a": Policy(hold="SecretMissing")}) as b:
+        told = []
+
+        def failing(outcome):
+            told.append(outcome)
+            raise RuntimeError("no")
+
+        b.machine.submit([b.submission("a")], failing)
+        assert not told
+        await b.accept("a")
+        b.machine.submit([b.submission("a"), b.submission("a")], told.append)
+        await b.until(lambda: len(told) == 2)
+        assert [len(receipts) for receipts in told] == [1, 2]
+        status = b.machine.statistics()
+        assert (status.accepted, status.waiting) == (4, 0)
+
+
 async def test_a_message_for_nobody_is_not_stored(tmp_path):
     async with bench(tmp_path, {}) as b:
         receipt = await b.accept()

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from pillion.delivery.failures import DeliveryError, StoreUnavailable
-from pillion.delivery.writer import Unit
+from pillion.delivery.units import Unit
 
 COMMIT_TIMEOUT: Final = 30.0
 """Seconds to wait for the disk: beyond that it hangs, and a caller is better told."""

@@ -25,7 +25,7 @@ from pillion.delivery.reader import Found, Reader
 from pillion.delivery.scheduler import Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import PENDING, STATES, DeliveryRow, Store
-from pillion.delivery.writer import TaskUnit
+from pillion.delivery.units import TaskUnit
 from pillion.runtime.clock import Clock
 
 

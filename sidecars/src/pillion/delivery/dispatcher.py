@@ -27,7 +27,7 @@ from pillion.delivery.retry import Verdict, judge
 from pillion.delivery.scheduler import Entry, Load, Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import STATES, DeliveryRow, Loaded, Store
-from pillion.delivery.writer import TaskUnit, Unit
+from pillion.delivery.units import TaskUnit, Unit
 from pillion.runtime.clock import Clock
 
 OVERRUN: Final = 5.0

@@ -10,7 +10,7 @@ from pillion.delivery.failures import DeliveryError, Overloaded, StoreFull
 from pillion.delivery.model import MESSAGE_ID, Message, Receipt, Submission
 from pillion.delivery.scheduler import Entry, Scheduler
 from pillion.delivery.steady import SteadyClock
-from pillion.delivery.writer import AcceptUnit
+from pillion.delivery.units import AcceptUnit
 from pillion.runtime.clock import Clock
 
 WAITING: Final = 4_096

@@ -50,8 +50,9 @@ from pillion.delivery.recorder import Recorder
 from pillion.delivery.scheduler import Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import DestinationRow, Store
+from pillion.delivery.units import AcceptUnit, RecordUnit, TaskUnit, Unit
 from pillion.delivery.upkeep import Upkeep
-from pillion.delivery.writer import AcceptUnit, RecordUnit, TaskUnit, Unit, Writer
+from pillion.delivery.writer import Writer
 from pillion.runtime.clock import Clock
 from pillion.runtime.conditions import Conditions
 from pillion.runtime.tasks import Tasks

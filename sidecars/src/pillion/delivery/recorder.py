@@ -9,7 +9,7 @@ from pillion.delivery.retry import Verdict
 from pillion.delivery.scheduler import Entry, Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import FAILED, DeliveryRow, Row
-from pillion.delivery.writer import RecordUnit, Unit
+from pillion.delivery.units import RecordUnit, Unit
 
 GATHER: Final = 0.005
 """Seconds that results gather before they are written: a crash meanwhile repeats at most what ended in them."""

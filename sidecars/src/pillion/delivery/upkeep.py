@@ -14,7 +14,7 @@ from pillion.delivery.reader import Reader, oldest_pending
 from pillion.delivery.scheduler import Scheduler
 from pillion.delivery.steady import SteadyClock
 from pillion.delivery.store import Store
-from pillion.delivery.writer import TaskUnit
+from pillion.delivery.units import TaskUnit
 
 WATCH: Final = 1.0
 """Seconds between looks at attempts that overran their deadline."""

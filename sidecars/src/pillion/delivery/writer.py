@@ -10,89 +10,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from pillion.delivery.database import damage_marker
 from pillion.delivery.failures import DeliveryError, IdConflict, StoreFull, StoreUnavailable
-from pillion.delivery.model import MessageId, Receipt, Submission
+from pillion.delivery.model import MessageId, Receipt
 from pillion.delivery.store import DeliveryRow, Known, Row, Store, encode_attributes
+from pillion.delivery.units import AcceptUnit, RecordUnit, TaskUnit, Unit
 
 GROUP: Final = 2_048
 """Units in one transaction: above some hundred the sync is amortised, and a longer transaction only delays its first answer."""
 
 RESERVE: Final = 50
 """One page in this many is kept for results of attempts: a full store refuses new messages while it still settles old ones."""
-
-
-class Unit:
-    """Something to be committed. After the commit either `error` is set or its result is valid; then the owner calls `done`."""
-
-    __slots__ = ("done", "error")
-
-    done: Callable[[], None]
-
-    def __init__(self) -> None:
-        self.error: DeliveryError | None = None
-
-
-class AcceptUnit(Unit):
-    """Messages to be accepted, all or none.
-
-    Args:
-        submissions: what was submitted.
-        first_seq: sequence number of the first; the others follow.
-        destinations: numbers of the destinations of each.
-        now_ns: accepted when, in wall nanoseconds.
-        due_ns: due when, per submission.
-    """
-
-    __slots__ = ("destinations", "due_ns", "first_seq", "now_ns", "receipts", "submissions")
-
-    def __init__(
-        self,
-        submissions: Sequence[Submission],
-        first_seq: int,
-        destinations: Sequence[Sequence[int]],
-        now_ns: int,
-        due_ns: Sequence[int],
-    ) -> None:
-        super().__init__()
-        self.submissions = submissions
-        self.first_seq = first_seq
-        self.destinations = destinations
-        self.now_ns = now_ns
-        self.due_ns = due_ns
-        self.receipts: tuple[Receipt, ...] = ()
-
-
-class RecordUnit(Unit):
-    """Results of attempts.
-
-    Args:
-        deliveries: the new state of each.
-        attempts: the log entry of each.
-    """
-
-    __slots__ = ("attempts", "deliveries", "unlogged")
-
-    def __init__(self, deliveries: Sequence[DeliveryRow], attempts: Sequence[Row]) -> None:
-        super().__init__()
-        self.deliveries = deliveries
-        self.attempts = attempts
-        self.unlogged = False
-
-
-class TaskUnit(Unit):
-    """Anything else: *work* runs inside the transaction and gives the result; it may be run again if the transaction fails."""
-
-    __slots__ = ("result", "work")
-
-    def __init__(self, work: Callable[[Store], Any]) -> None:
-        super().__init__()
-        self.work = work
-        self.result: Any = None
 
 
 class Writer:
