@@ -104,7 +104,7 @@ async def pillion(path, url, folder):
     plan = LogPlan(
         sources=(SourcePlan(name="app", files=(str(path),), format="json"),),
         mask=(BUILT_IN["email"], BUILT_IN["creditCard"]),
-        sinks=(SinkPlan(name="live", http=sink, file=None, batch_bytes=CHUNK, linger_ns=0),),
+        sinks=(SinkPlan(name="live", http=sink, file=None, batch_bytes=CHUNK, linger_ns=1_000_000_000),),
         intake_bytes=1 << 20,
     )
     (folder / "spool").mkdir(parents=True)
@@ -118,10 +118,13 @@ async def pillion(path, url, folder):
         clock=SystemClock(),
         conditions=Conditions(),
     )
-    # A drain ends when nothing is left.
-    pipeline.drain()
     with Cost() as cost:
-        await pipeline.run()
+        running = asyncio.create_task(pipeline.run())
+        while not pipeline.figures.batches or pipeline.figures.lag_bytes > CHUNK:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)
+        # A drain ends when nothing is left.
+        pipeline.drain()
+        await running
     assert pipeline.figures.lag_bytes == 0
     assert pipeline.masked["email"] > 0
     return cost

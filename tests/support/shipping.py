@@ -108,6 +108,7 @@ def pipeline_to(
     files: str = "*.log",
     batch: int = 1 << 20,
     max_bytes: int = 64 << 20,
+    linger: int = 0,
     clock=None,
     conditions=None,
 ):
@@ -116,7 +117,7 @@ def pipeline_to(
     (data / "spool").mkdir(parents=True, exist_ok=True)
     http = HttpSinkPlan(url=url, headers={}, gzip=True, timeout_ns=10_000_000_000, token=None) if url else None
     kept = FileSinkPlan(path=str(file), max_bytes=max_bytes) if file else None
-    sink = SinkPlan(name="live", http=http, file=kept, batch_bytes=batch, linger_ns=0)
+    sink = SinkPlan(name="live", http=http, file=kept, batch_bytes=batch, linger_ns=linger)
     source = SourcePlan(name="app", files=(f"{folder}/app/{files}",), format="json")
     return Pipeline(
         sink,

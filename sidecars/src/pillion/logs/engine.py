@@ -53,6 +53,8 @@ class Tailer:
         self._max_line = max_line
         self._safe_cut = safe_cut
         self._turn = 0
+        self.more = False
+        """Whether the last `read` left something for its limit's sake: what it gave is then as much as one batch takes."""
 
     def scan(self, now: int) -> Scan:
         """Look at folders and files: find new ones, notice rotation and truncation. *now* is monotonic nanoseconds."""
@@ -66,14 +68,18 @@ class Tailer:
         share = max(limit // max(len(waiting), 1), min(_MIN_SHARE, limit))
         spans: list[Span] = []
         total = 0
-        for generations in waiting:
-            for file in generations:
+        self.more = False
+        for group, generations in enumerate(waiting):
+            for number, file in enumerate(generations):
                 found = list(self._read(file, min(share, limit - total)))
                 if found:
                     spans += found
                     total += sum(len(span.raw) for span in found)
+                    # Of a file's generations one is read at a time.
+                    self.more |= number + 1 < len(generations)
                     break
             if total >= limit:
+                self.more |= group + 1 < len(waiting)
                 break
         return spans
 
@@ -98,6 +104,7 @@ class Tailer:
             file.advance(data[:hole])
             data = data[hole:]
         base = file.offset
+        done = 0
         for piece in cut(
             data,
             continues=not file.tail.endswith((b"\n", b"\0")) and base > 0,
@@ -114,10 +121,12 @@ class Tailer:
                     or end
                 )
             file.taken = base + end
+            done = end
             raw = data[piece.start : end]
             yield Span(file.source, file.path, file.key, file.generation, base + piece.start, raw, piece.place)
             if end >= limit or end < piece.end:
-                return
+                break
+        self.more |= data.find(b"\n", done) >= 0 or base + len(data) < file.size
 
     def acknowledge(self, spans: Iterable[Span]) -> None:
         """Say that *spans* were delivered, in the order in which they were given."""

@@ -40,6 +40,8 @@ class _Gathered(msgspec.Struct, frozen=True, kw_only=True):
     pushed: bytes
     spans: Sequence[Span]
     cursor: Cursor
+    more: bool
+    """Whether more was there than a batch takes."""
 
     @property
     def size(self) -> int:
@@ -121,7 +123,7 @@ class Pipeline:
                 pause = min(pause * 1.5, POLL_MAX)
                 await self._wait(pause)
                 continue
-            if gathered.size < self.plan.batch_bytes and not draining.is_set():
+            if not self._full(gathered) and not draining.is_set():
                 gathered = await self._linger(steps, tailer, gathered)
             body, records = await steps.run(self._shape, gathered)
             if body and not await self._hand_over.deliver(body, records, steps, lambda: self._look(tailer)):
@@ -150,10 +152,13 @@ class Pipeline:
             pass
         self.pushed.clear()
 
+    def _full(self, gathered: _Gathered) -> bool:
+        return gathered.more or gathered.size >= self.plan.batch_bytes
+
     async def _linger(self, steps: Steps, tailer: Tailer, gathered: _Gathered) -> _Gathered:
         """Wait for more until the batch is full or its time is up."""
         until = self._clock.monotonic_ns() + self.plan.linger_ns
-        while gathered.size < self.plan.batch_bytes and not self._hand_over.draining.is_set():
+        while not self._full(gathered) and not self._hand_over.draining.is_set():
             left = (until - self._clock.monotonic_ns()) / 1e9
             if left <= 0:
                 break
@@ -186,7 +191,9 @@ class Pipeline:
             # Moves only where damage was passed over.
             self.cursor = cursor
             self._report.caught_up()
-        return _Gathered(pushed=pushed, spans=spans, cursor=cursor)
+        # Whole lines hardly ever fill a batch to the byte.
+        more = tailer.more if left > 0 else True
+        return _Gathered(pushed=pushed, spans=spans, cursor=cursor, more=more or self._spool.behind(cursor) > 0)
 
     def _look(self, tailer: Tailer) -> None:
         """See what became of the files, and keep what must survive a crash."""
