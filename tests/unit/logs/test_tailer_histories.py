@@ -50,7 +50,8 @@ class Histories(RuleBasedStateMachine):
         self.acknowledged = set()
         self.old = None
         self.copied = None
-        self.copies = self.races = False
+        self.copies = self.races = self.settled = False
+        self.begun = None
         self.tailer = self.begin()
 
     def begin(self):
@@ -162,7 +163,7 @@ class Histories(RuleBasedStateMachine):
         self.fs.truncate(inode)
         self.content[inode] = []
 
-    @precondition(lambda self: not self.copies)
+    @precondition(lambda self: not self.copies and self.settled)
     @rule(number=st.integers(0, KEEP))
     def overlook(self, number):
         """A race of listing and renaming. Copying and truncating has no renames in its course, and is not mixed with it here."""
@@ -175,6 +176,9 @@ class Histories(RuleBasedStateMachine):
     def scan(self, seconds):
         self.now += seconds * SECOND
         found = self.tailer.scan(self.now)
+        self.begun = self.now if self.begun is None else self.begun
+        # What the very first look overlooks, it finds while it lasts, unless a crash ends it.
+        self.settled = self.now - self.begun > 2 * SECOND
         if found.changed:
             self.saved = self.tailer.positions()
         self.lost_bytes += sum(lost.end - lost.start for lost in found.lost)

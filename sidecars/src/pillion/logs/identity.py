@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from hashlib import blake2b
-from pathlib import PurePosixPath
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -179,6 +178,8 @@ def _matches_parts(pattern: str, path: str) -> bool:
 
 
 _STAMP: Final = r"[0-9][0-9TZ:_.+-]*"
+_AFTER: Final = re.compile(rf"[._-]?{_STAMP}|\.old|\.bak")
+_INSIDE: Final = re.compile(rf"[._-]{_STAMP}")
 _COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
 
 
@@ -188,9 +189,16 @@ def is_generation(path: str, origin: str) -> bool:
     Known forms: `app.log.1`, `app.log-20260501`, `app.log.2026-05-01_12` (logrotate, Python), `app-2026-05-01T12-00-00.000.log`,
     `app.1.log` (lumberjack, Log4j), and `app.log.old`.
     """
-    one, other = PurePosixPath(path), PurePosixPath(origin)
-    if one.parent != other.parent or one.name == other.name or one.name.endswith(_COMPRESSED):
+    folder, _, name = path.rpartition("/")
+    home, _, other = origin.rpartition("/")
+    stem, dot, ending = other.rpartition(".")
+    if not stem:
+        stem, dot, ending = other, "", ""
+    # By hand rather than by a pattern of each origin: with many files, all are compared with all.
+    if folder != home or name == other or not name.startswith(stem) or name.endswith(_COMPRESSED):
         return False
-    after = rf"{re.escape(other.name)}(?:[._-]?{_STAMP}|\.old|\.bak)"
-    inside = rf"{re.escape(other.stem)}[._-]{_STAMP}{re.escape(other.suffix)}"
-    return re.fullmatch(f"{after}|{inside}", one.name) is not None
+    suffix = dot + ending
+    inside = name[len(stem) : len(name) - len(suffix)] if name.endswith(suffix) else ""
+    return (name.startswith(other) and _AFTER.fullmatch(name, len(other)) is not None) or (
+        _INSIDE.fullmatch(inside) is not None
+    )

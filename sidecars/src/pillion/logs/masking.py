@@ -3,7 +3,7 @@
 Promises: rules apply to every line of text, and to every string and number of a JSON line, as its reader would see it (escapes undone); a
 match is replaced as a whole by `[name]`; JSON stays JSON, and what did not match keeps its bytes. Deliberately absent: parsing. Raw chunks
 are searched as a whole; where a rule cannot match without a certain character, only the lines that hold it are; and only those lines of JSON
-are taken apart on which the raw bytes could mislead (escapes that hide something, matches across tokens).
+are taken apart on which the raw bytes could mislead (escapes that may stand for anything, matches across tokens).
 """
 
 import json
@@ -35,7 +35,7 @@ _SPARSE: Final = 1024
 against 1.7 us a kilobyte)."""
 
 _NEUTRAL: Final = b"\1\1"
-"""Stands for an escape while it is decided whether a plain rule matches: no such rule matches it, and no word reaches across it."""
+"""Stands for an escape while plain rules look at a line: none of them matches it, and no word reaches across it."""
 
 
 class _Entry(NamedTuple):
@@ -79,12 +79,13 @@ class Masker:
             return lines
         if self._always_exact:
             return b"\n".join(map(self.exact, lines.split(b"\n")))
+        seen, hidden = _without_escapes(lines)
         pieces, done = [], 0
-        for start, end in sorted(self._delicate(lines)):
+        for start, end in sorted(self._delicate(lines, hidden)):
             # What stands between them is masked at once.
-            pieces += [self._substitute(lines[done:start], self._plain), self._delicate_line(lines[start:end])]
+            pieces += [self._substitute(lines[done:start], self._plain, seen[done:start]), self.exact(lines[start:end])]
             done = end
-        return b"".join([*pieces, self._substitute(lines[done:], self._plain)])
+        return b"".join([*pieces, self._substitute(lines[done:], self._plain, seen[done:])])
 
     def exact(self, line: bytes) -> bytes:
         """Mask each string and each number of one JSON line by itself."""
@@ -115,33 +116,18 @@ class Masker:
                     begin = min(begin, low + start)
         return max(begin, 1) if begin > 0 else cut
 
-    def _delicate(self, lines: bytes) -> set[tuple[int, int]]:
-        """Give where the lines stand that cannot be masked as raw bytes: with escapes, or with something that a rule for whole texts matches.
+    def _delicate(self, lines: bytes, hidden: Sequence[int]) -> set[tuple[int, int]]:
+        """Give where the lines stand that must be taken apart: those with *hidden* characters, and those that a rule for whole texts matches.
 
-        Such a rule may match across tokens; but what it matches in a token is also part of some match in the raw line.
+        Such a rule may match across tokens, and what escapes stand for; but what it matches in a token without escapes is also part of some match
+        in the raw line.
         """
+        if not self._others:
+            return {_line_around(lines, at) for at in hidden}
         found = set(_lines_with(lines, b"\\"))
         for entry in self._others:
             found.update(_line_around(lines, match.span()[0]) for match in entry.pattern.finditer(lines))
         return found
-
-    def _delicate_line(self, line: bytes) -> bytes:
-        return self.exact(line) if self._others or self._hides(line) else line
-
-    def _hides(self, line: bytes) -> bool:
-        """Tell whether a plain rule may match in a line with escapes. It matches none of what must be escaped, only what may be."""
-        at = line.find(b"\\")
-        neutral = bytearray(line)
-        while at >= 0:
-            if line[at + 1 : at + 2] in (b"u", b"/"):
-                return True
-            neutral[at : at + 2] = _NEUTRAL
-            at = line.find(b"\\", at + 2)
-        text = bytes(neutral)
-        return any(
-            (not entry.signs or any(sign in text for sign in entry.signs)) and entry.pattern.search(text) is not None
-            for entry in self._plain
-        )
 
     def _string(self, token: bytes) -> bytes:
         if b"\\" not in token:
@@ -160,20 +146,48 @@ class Masker:
         masked = self._substitute(token, self._all)
         return token if masked is token else b'"' + masked + b'"'
 
-    def _substitute(self, data: bytes, entries: Sequence[_Entry]) -> bytes:
-        """Replace every match; gives *data* itself when there is none."""
+    def _substitute(self, data: bytes, entries: Sequence[_Entry], seen: bytes | None = None) -> bytes:
+        """Replace every match; gives *data* itself when there is none. Rules look at *seen* instead where it is given; it is as long as *data*."""
+        seen = data if seen is None or seen == data else seen
         for entry in entries:
-            pieces, end = [], 0
-            for start, found in _matches(entry, data):
+            edits = []
+            for start, found in _matches(entry, seen):
                 for low, high in card_spans(found) if entry.rule.cards else ((0, len(found)),):
-                    if low == high:
-                        continue
-                    pieces += [data[end : start + low], entry.replacement]
-                    end = start + high
-                    self.hits[entry.rule.name] += 1
-            if pieces:
-                data = b"".join([*pieces, data[end:]])
+                    if low < high:
+                        edits.append((start + low, start + high))
+            if edits:
+                self.hits[entry.rule.name] += len(edits)
+                same = seen is data
+                data = _edited(data, edits, entry.replacement)
+                seen = data if same else _edited(seen, edits, entry.replacement)
         return data
+
+
+def _edited(data: bytes, edits: Sequence[tuple[int, int]], replacement: bytes) -> bytes:
+    """Put *replacement* in each place of *edits*, which are in order."""
+    pieces, end = [], 0
+    for low, high in edits:
+        pieces += [data[end:low], replacement]
+        end = high
+    return b"".join([*pieces, data[end:]])
+
+
+def _without_escapes(lines: bytes) -> tuple[bytes, list[int]]:
+    r"""Give JSON with its escapes made neutral, at the same places, and where escapes stand that may hide any character.
+
+    What must be escaped, no plain rule matches; so it sees there what it sees in the text that the escapes stand for. `\u` and `\/` also
+    write characters that need no escape.
+    """
+    at = lines.find(b"\\")
+    if at < 0:
+        return lines, []
+    neutral, hidden = bytearray(lines), []
+    while at >= 0:
+        if lines[at + 1 : at + 2] in (b"u", b"/"):
+            hidden.append(at)
+        neutral[at : at + 2] = _NEUTRAL
+        at = lines.find(b"\\", at + 2)
+    return bytes(neutral[: len(lines)]), hidden
 
 
 def _matches(entry: _Entry, data: bytes) -> Iterator[tuple[int, bytes]]:
