@@ -7,7 +7,8 @@ import yaml
 from pillion.kinds.profile import profile_kind
 from pillion.kinds.resource import check_document
 from pillion.logs.compiled import FileSinkPlan, HttpSinkPlan, LogPlan, SinkPlan, SourcePlan
-from pillion.logs.kind import BLOCK, matches_path
+from pillion.logs.identity import matches_path
+from pillion.logs.kind import BLOCK
 from pillion.logs.patterns import BUILT_IN, MaskRule
 
 PROFILE = profile_kind([BLOCK])

@@ -166,12 +166,12 @@ def origin_of(path: str, patterns: Sequence[str]) -> str | None:
     folder, slash, name = path.rpartition("/")
     for length in range(len(name) - 1, 0, -1):
         origin = f"{folder}{slash}{name[:length]}"
-        if any(_matches_parts(pattern, origin) for pattern in patterns) and is_generation(path, origin):
+        if any(matches_path(pattern, origin) for pattern in patterns) and is_generation(path, origin):
             return origin
     return None
 
 
-def _matches_parts(pattern: str, path: str) -> bool:
+def matches_path(pattern: str, path: str) -> bool:
     """Tell whether *pattern* matches *path* part by part: no wildcard reaches across a slash."""
     wanted, given = pattern.split("/"), path.split("/")
     return len(wanted) == len(given) and all(map(fnmatchcase, given, wanted))
