@@ -59,6 +59,7 @@ class Discovery:
         self.saved = [position for position in positions if position.source in names]
         """Positions whose file was not met yet."""
         self.now = 0
+        self._began: int | None = None
         self._fs = files
         self._sources = tuple(sources)
         self._max_held = max_held
@@ -78,7 +79,6 @@ class Discovery:
         """By source and origin: what an earlier life has looked at, whose history is not met again."""
         self._history: dict[str, set[FileKey]] = {source.name: set() for source in sources} if history else {}
         """By source, for as long as its first look takes: what was rotated away before it."""
-        self._began: int | None = None
         self._others: dict[str, dict[str, int]] = {}
         """By source: what else stood in its folders at the last look."""
         self._changed = False
@@ -120,7 +120,7 @@ class Discovery:
         self._meet_saved(source.name, listing)
         if source.name in self._history:
             self._meet_history(source, listing)
-        self._meet_missed(source.name, listing)
+        self._meet_missed(source, listing)
         for file in self.of(source.name):
             self._classify(file)
             self._note_time(source.name, file.origin, file.mtime)
@@ -131,8 +131,10 @@ class Discovery:
             # Origins of long ago; forgetting them costs at most a generation that came and went unseen.
             self._newest.clear()
         self._newest[source, origin] = max(mtime, self._newest.get((source, origin), 0))
+        # Of what began after the first look, everything is new, whatever order its generations turn up in.
+        oldest = mtime if self.now == self._began else 0
         for older in self._settled:
-            older.setdefault((source, origin), mtime)
+            older.setdefault((source, origin), oldest)
 
     def _look(self, file: Followed) -> bool:
         """Take in how a file has grown; false when it has shrunk or changed instead."""
@@ -244,7 +246,8 @@ class Discovery:
         if not old.head_length:
             return None
         for file in self.of(old.source):
-            if file.fresh and is_generation(file.path, old.origin) and _holds(file, old):
+            # One that was met before, because its folder was rotated as well, holds it no less.
+            if (file.fresh or not file.live) and is_generation(file.path, old.origin) and _holds(file, old):
                 file.go_to(max(file.offset, old.offset))
                 file.origin, file.live, file.fresh = old.origin, False, False
                 return file
@@ -279,21 +282,25 @@ class Discovery:
             if file is not None:
                 file.live, file.listed, file.origin = False, False, origin
 
-    def _meet_missed(self, source: str, listing: Listing) -> None:
+    def _meet_missed(self, source: TailSource, listing: Listing) -> None:
         """Follow generations that came and were rotated away between two looks: newly there, and not older than the last one known."""
-        before = self._others.get(source, {})
-        origins = [origin for owner, origin in self._newest if owner == source]
+        name = source.name
+        first, before = name not in self._others, self._others.get(name, {})
+        origins = [origin for owner, origin in self._newest if owner == name]
         for path, inode in listing.others.items():
             if before.get(path) == inode:
                 continue
             origin = next((origin for origin in origins if is_generation(path, origin)), None)
+            if origin is None and not first:
+                # The first of its kind: it was begun, too, since the last look.
+                origin = origin_of(path, source.patterns)
             entry = self._fs.entry(path) if origin is not None else None
-            if origin is None or entry is None or entry.mtime < self._settled[1].get((source, origin), 0):
+            if origin is None or entry is None or entry.mtime < self._settled[1].get((name, origin), 0):
                 continue
-            file = self._open(source, path) if (source, entry.key) not in self.followed else None
+            file = self._open(name, path) if (name, entry.key) not in self.followed else None
             if file is not None:
                 file.live, file.listed, file.origin = False, False, origin
-        self._others[source] = dict(listing.others)
+        self._others[name] = dict(listing.others)
 
     def _classify(self, file: Followed) -> None:
         """Recognise a copy of a file that is followed itself: reading both would deliver everything twice."""
