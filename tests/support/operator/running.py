@@ -9,9 +9,11 @@ import http.client
 import json
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.cluster.api import Api
@@ -185,6 +187,7 @@ class StandIn:
         quick: bool = True,
     ) -> None:
         self._answer = answer
+        self._port = urlsplit(operator.url).port or 0
         self.documents: list[Json] = []
         self.secrets: Mapping[str, Mapping[str, bytes]] = {}
         self.conditions = Conditions()
@@ -208,6 +211,7 @@ class StandIn:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        _OPEN[self._port] += 1
         await self.stream.restore()
         self._task = asyncio.create_task(self.stream.run(), name="stand-in")
         return self
@@ -216,6 +220,9 @@ class StandIn:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        _OPEN[self._port] -= 1
+        if not _OPEN[self._port]:
+            await _connections_end(self._port)
 
     async def _apply(self, document: bytes, secrets: Mapping[str, Mapping[str, bytes]]) -> ApplyResult:
         decoded = json.loads(document)
@@ -235,6 +242,24 @@ class StandIn:
                 return self.documents[-1]
         except TimeoutError:
             raise TimeoutError(f"not as expected within {within} s; in force: {self.documents[-1:]}") from None
+
+
+_OPEN: Counter[int] = Counter()
+"""Stand-ins by the port of their operator."""
+
+
+async def _connections_end(port: int) -> None:
+    """Wait until no connection to *port* is left: TLS ends with an exchange of its own, and the loop of a test ends before it unless somebody waits."""
+    loop = asyncio.get_running_loop()
+    transports = getattr(loop, "_transports", {})  # asyncio's own, by file descriptor; closed ones have no socket
+    deadline = loop.time() + 5
+    while any(
+        getattr(one, "_sock", None) is not None and (one.get_extra_info("peername") or ("", 0))[1] == port
+        for one in list(transports.values())
+    ):
+        if loop.time() > deadline:
+            break  # the test is over; what is left is reported as what it is, an unclosed transport
+        await asyncio.sleep(0.002)
 
 
 async def eventually(holds: Callable[[], bool], within: float = 20, what: str = "", pause: float = 0.02) -> None:
