@@ -10,21 +10,13 @@ from typing import Final
 
 import msgspec
 
+from pillion.logs.ages import SETTLE, Ages
 from pillion.logs.followed import Followed, Lost, Scan, Trouble, is_copy
+from pillion.logs.holding import retired, too_much
 from pillion.logs.identity import FileKey, FileSystem, Listing, Position, is_generation, matches, origin_of
 
 MAX_FILES: Final = 512
 """Files that are held open for one sink."""
-
-KEEP_ROTATED: Final = 16
-"""Rotated generations of one source that stay open although they are read, for a writer that never opened the new file."""
-
-RETIRE_AFTER: Final = 60_000_000_000
-"""Nanoseconds of quiet after which a deleted and fully read file is let go."""
-
-
-SETTLE: Final = 2_000_000_000
-"""Nanoseconds for which what one look found missing may still turn up: reading a folder while it is rotated can overlook a file."""
 
 
 class TailSource(msgspec.Struct, frozen=True):
@@ -65,18 +57,11 @@ class Discovery:
         self._max_held = max_held
         self._lost: list[Lost] = []
         self._troubles: list[Trouble] = []
-        self._newest: dict[tuple[str, str], int] = {}
-        """By source and origin: when the newest known generation was last written to."""
-        self._settled: tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]] = ({}, {})
-        """The same as it was one and two `SETTLE` ago."""
-        self._settled_at = 0
+        self._ages = Ages()
         self._missing: dict[tuple[str, FileKey], int] = {}
         """By source and key: since when the file of a saved position was not found."""
         for position in self.saved:
-            self._note_time(position.source, position.origin, position.mtime)
-        self._settled = (dict(self._newest), dict(self._newest))
-        self._known = frozenset(self._newest)
-        """By source and origin: what an earlier life has looked at, whose history is not met again."""
+            self._ages.remember(position.source, position.origin, position.mtime)
         self._history: dict[str, set[FileKey]] = {source.name: set() for source in sources} if history else {}
         """By source, for as long as its first look takes: what was rotated away before it."""
         self._others: dict[str, dict[str, int]] = {}
@@ -88,8 +73,7 @@ class Discovery:
         self.now = now
         self._began = now if self._began is None else self._began
         self._lost, self._troubles, self._changed = [], [], False
-        if now - self._settled_at >= SETTLE:
-            self._settled, self._settled_at = (dict(self._newest), self._settled[0]), now
+        self._ages.advance(now)
         for source in self._sources:
             self._scan(source)
         if now - self._began >= SETTLE:
@@ -123,18 +107,9 @@ class Discovery:
         self._meet_missed(source, listing)
         for file in self.of(source.name):
             self._classify(file)
-            self._note_time(source.name, file.origin, file.mtime)
-        self._retire(source.name)
-
-    def _note_time(self, source: str, origin: str, mtime: int) -> None:
-        if len(self._newest) > 4 * MAX_FILES:
-            # Origins of long ago; forgetting them costs at most a generation that came and went unseen.
-            self._newest.clear()
-        self._newest[source, origin] = max(mtime, self._newest.get((source, origin), 0))
-        # Of what began after the first look, everything is new, whatever order its generations turn up in.
-        oldest = mtime if self.now == self._began else 0
-        for older in self._settled:
-            older.setdefault((source, origin), oldest)
+            self._ages.note(source.name, file.origin, file.mtime, first=self.now == self._began)
+        for file in retired(self.of(source.name), self.now):
+            self.forget(file)
 
     def _look(self, file: Followed) -> bool:
         """Take in how a file has grown; false when it has shrunk or changed instead."""
@@ -272,7 +247,7 @@ class Discovery:
         met = self._history[source.name]
         for path in listing.others:
             origin = origin_of(path, source.patterns)
-            if origin is None or (source.name, origin) in self._known:
+            if origin is None or self._ages.is_former(source.name, origin):
                 continue
             entry = self._fs.entry(path)
             if entry is None or entry.key in met:
@@ -286,7 +261,7 @@ class Discovery:
         """Follow generations that came and were rotated away between two looks: newly there, and not older than the last one known."""
         name = source.name
         first, before = name not in self._others, self._others.get(name, {})
-        origins = [origin for owner, origin in self._newest if owner == name]
+        origins = self._ages.origins(name)
         for path, inode in listing.others.items():
             if before.get(path) == inode:
                 continue
@@ -295,7 +270,7 @@ class Discovery:
                 # The first of its kind: it was begun, too, since the last look.
                 origin = origin_of(path, source.patterns)
             entry = self._fs.entry(path) if origin is not None else None
-            if origin is None or entry is None or entry.mtime < self._settled[1].get((name, origin), 0):
+            if origin is None or entry is None or not self._ages.may_be_new(name, origin, entry.mtime):
                 continue
             file = self._open(name, path) if (name, entry.key) not in self.followed else None
             if file is not None:
@@ -318,24 +293,9 @@ class Discovery:
                     file.go_to(file.size)
                     return
 
-    def _retire(self, source: str) -> None:
-        """Let go of files that no pattern matches any more and that can bring nothing."""
-        done = [file for file in self.of(source) if not (file.listed or file.unread or file.taken > file.offset)]
-        for file in done:
-            if file.links == 0 and self.now - file.grew >= RETIRE_AFTER:
-                self.forget(file)
-        kept = sorted((file for file in done if file.links), key=lambda file: file.mtime)
-        for file in kept[: max(len(kept) - KEEP_ROTATED, 0)]:
-            self.forget(file)
-
     def _release_held(self) -> None:
-        """Give up the oldest deleted files when too much disk is held only by us; read ones first."""
-        held = [file for file in self.followed.values() if file.links == 0]
-        excess = sum(file.size for file in held) - self._max_held
-        for file in sorted(held, key=lambda file: (file.unread > 0, file.mtime)):
-            if excess <= 0:
-                break
-            excess -= file.size
+        """Give up deleted files when too much disk is held only by us."""
+        for file in too_much(self.followed.values(), self._max_held):
             start = max(file.offset, file.taken)
             if file.size > start:
                 self._lost.append(Lost(file.source, file.path, start, file.size, "deleted, and too much was held back"))
