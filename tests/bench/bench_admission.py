@@ -1,4 +1,5 @@
 """How long a pod's creation waits for its sidecar: reviews at a fixed rate over TLS, our webhook beside kopf's own admission server in the same run.
+The baseline is a server that answers every review with the same bytes.
 
 Each server is a process of its own on uvloop; both run the same injection over the same pod. The client is one loop over eight kept-alive connections, as an API server
 keeps them; reviews leave at evenly spaced moments whether or not earlier ones were answered, and a review's time begins at the moment when it was to leave, so that a
@@ -114,6 +115,30 @@ async def _serve_ours(port, folder):
     )
     await server.start()
     rest_heap()
+    await asyncio.Event().wait()
+
+
+class _Bare(asyncio.Protocol):
+    """Answers every request with the same bytes, and reads nothing of it but its length: what client, TLS and machine take by themselves."""
+
+    body = json.dumps({"response": {"uid": "", "allowed": True, "patch": "x" * 2600}}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    def connection_made(self, transport):
+        self.transport, self.received = transport, b""
+
+    def data_received(self, data):
+        self.received += data
+        head, blank, body = self.received.partition(b"\r\n\r\n")
+        if blank and len(body) >= int(head.rpartition(b"Content-Length: ")[2]):
+            self.received = b""
+            self.transport.write(self.answer)
+
+
+async def _serve_bare(port, folder):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    await asyncio.get_running_loop().create_server(_Bare, "127.0.0.1", port, ssl=context)
     await asyncio.Event().wait()
 
 
@@ -242,7 +267,7 @@ def _main():
     parser.add_argument("--rate", type=int, default=1000, help="reviews per second")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--serve", choices=["ours", "kopf"], help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=["bare", "ours", "kopf"], help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -252,7 +277,7 @@ def _main():
         import uvloop
 
         logging.disable(logging.INFO)
-        uvloop.run({"ours": _serve_ours, "kopf": _serve_kopf}[args.serve](args.port, args.folder))
+        uvloop.run({"bare": _serve_bare, "ours": _serve_ours, "kopf": _serve_kopf}[args.serve](args.port, args.folder))
         return
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as name:
@@ -263,8 +288,8 @@ def _main():
         (folder / "tls.key").write_bytes(pair.key)
         context = ssl.create_default_context(cadata=authority.certificate.decode())
         context.check_hostname = False
-        paths = {"ours": "/mutate/pods", "kopf": "/pods"}
-        ports = dict(zip(paths, free_ports(2), strict=True))
+        paths = {"bare": "/", "ours": "/mutate/pods", "kopf": "/pods"}
+        ports = dict(zip(paths, free_ports(len(paths)), strict=True))
         servers = [
             subprocess.Popen([sys.executable, __file__, "--serve", who, "--port", str(ports[who]), "--folder", name])
             for who in paths
@@ -290,7 +315,11 @@ def _main():
     medians = {
         who: tuple(statistics.median(column) for column in zip(*rounds, strict=True)) for who, rounds in found.items()
     }
-    for who, label in (("ours", "Pillion's webhook"), ("kopf", "kopf's admission server")):
+    for who, label in (
+        ("bare", "fixed answer (baseline)"),
+        ("ours", "Pillion's webhook"),
+        ("kopf", "kopf's admission server"),
+    ):
         p50, p99, cpu = medians[who]
         ratio = f"   {p99 / medians['ours'][1]:.1f} x ours" if who == "kopf" else ""
         told = [round(one[1], 2) for one in found[who]]
