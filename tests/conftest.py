@@ -16,6 +16,9 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+_OWN_PLANE = frozenset({"test_chart_release.py", "test_docs.py", "test_gitops.py"})
+"""Tests that start a control plane of their own, and may use another worker than those that share one; together, because two of them take port 443."""
+
 _ROOT = Path(__file__).parent
 _seconds: defaultdict[str, float] = defaultdict(float)
 _counts: defaultdict[str, int] = defaultdict(int)
@@ -35,6 +38,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             file, _, _ = nodeid.partition("::")
             whole = _part(file).split("/")[0]
+            if whole == "cluster" and Path(file).name in _OWN_PLANE:
+                return "cluster, planes of their own"
             return whole if whole in {"cluster", "node", "chart"} else file
 
     return ByPart(config, log)
