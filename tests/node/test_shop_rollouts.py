@@ -108,6 +108,15 @@ def next_chart(node: Node | KindNode, reader: Reader, tmp_path_factory: pytest.T
     return folder / f"pillion-{NEXT}.tgz"
 
 
+@pytest.fixture(scope="module")
+def earlier_chart(release: str, reader: Reader) -> str:
+    """The release as an earlier chart leaves it, running; it names the same image."""
+    archive = max((ROOT / "tests" / "chart" / "released").glob("pillion-*.tgz"))
+    reader.run(f"helm upgrade pillion {archive} --namespace {release} --reset-then-reuse-values")
+    reader.run(f"kubectl --namespace {release} rollout status deployment/pillion-operator --timeout=120s")
+    return archive.stem
+
+
 @pytest_asyncio.fixture
 async def strict(api: Api) -> str:
     """A namespace whose pods wait when no operator answers, so that a failed admission is an error that one sees."""
@@ -125,8 +134,9 @@ async def strict(api: Api) -> str:
 async def test_an_upgrade_fails_no_request_no_event_and_no_admission(  # noqa: PLR0917 - its fixtures
     shop: ClusterShop,
     release: str,
-    strict: str,
     next_chart: Path,
+    earlier_chart: str,
+    strict: str,
     reader: Reader,
     api: Api,
     capfd: pytest.CaptureFixture[str],
@@ -136,7 +146,7 @@ async def test_an_upgrade_fails_no_request_no_event_and_no_admission(  # noqa: P
     stop = asyncio.Event()
     admissions = asyncio.create_task(_admit(api, strict, stop), name="admissions")
     async with shop.customers() as tally:
-        upgrade = f"helm upgrade pillion {next_chart} --namespace {release} --reuse-values"
+        upgrade = f"helm upgrade pillion {next_chart} --namespace {release} --reset-then-reuse-values"
         await asyncio.to_thread(reader.run, upgrade)
         await operator("rollout", "status", "deployment/pillion-operator", "--timeout=120s", within=130)
         # A replica that ends still answers whoever is connected to it, and gives sidecars of its own version.
@@ -150,7 +160,7 @@ async def test_an_upgrade_fails_no_request_no_event_and_no_admission(  # noqa: P
         await shop.kubectl("rollout", "status", "deployment/shop", "--timeout=120s", within=130)
     told = await shop.accounts(tally)
     with capfd.disabled():
-        print(f"\nupgrade to {NEXT}: {admitted} pods admitted; {told}")
+        print(f"\nupgrade from {earlier_chart} to {NEXT}: {admitted} pods admitted; {told}")
     assert tally.failures == []
     for pod in await shop.pods():
         assert pod["spec"]["initContainers"][0]["image"].endswith(f":{NEXT}")
