@@ -112,7 +112,8 @@ def next_chart(node: Node | KindNode, reader: Reader, tmp_path_factory: pytest.T
 def earlier_chart(release: str, reader: Reader) -> str:
     """The release as an earlier chart leaves it, running; it names the same image."""
     archive = max((ROOT / "tests" / "chart" / "released").glob("pillion-*.tgz"))
-    reader.run(f"helm upgrade pillion {archive} --namespace {release} --reset-then-reuse-values")
+    # Values that were set since may be none of its own.
+    reader.run(f"helm upgrade pillion {archive} --namespace {release} --reset-values")
     reader.run(f"kubectl --namespace {release} rollout status deployment/pillion-operator --timeout=120s")
     return archive.stem
 
